@@ -1,0 +1,43 @@
+"""What all doors share: the words of the command line, and how a mistake is answered."""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+from rlhf_ray.config import BadInput, load
+from rlhf_ray.runs import RunConfig
+from rlhf_ray.stages import Run, Stage, open_run
+
+USER_MISTAKE, INTERRUPTED = 2, 130
+
+
+def perform(stages: Sequence[Stage], after: Callable[[Run], None] = lambda run: None) -> None:
+    """Perform the stages of the run that the command line names; `after` ends the run while it is still held."""
+
+    def work() -> None:
+        if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help"):
+            raise BadInput(f"usage: python -m {sys.modules['__main__'].__spec__.name} CONFIG [key=value …]")
+        config = load(RunConfig, sys.argv[1], sys.argv[2:])
+        with open_run(config) as run:
+            for stage in stages:
+                print(f"{stage.name}: …", file=sys.stderr, flush=True)
+                done = run.perform(stage)
+                said = f"{run.manifest(stage.name)['seconds']:.0f} s" if done else "unchanged, skipped"
+                print(f"{stage.name}: {said} → {run.path(stage.name)}", file=sys.stderr, flush=True)
+            after(run)
+
+    guarded(work)
+
+
+def guarded(work: Callable[[], None]) -> NoReturn:
+    """Run, and end the process: 0 when done, 2 with one line for a user's mistake, 130 for Ctrl-C."""
+    try:
+        work()
+    except BadInput as mistake:
+        print(f"error: {mistake}", file=sys.stderr)
+        sys.exit(USER_MISTAKE)
+    except KeyboardInterrupt:
+        print("interrupted; finished stages are kept, the one at work was removed", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+    sys.exit(os.EX_OK)

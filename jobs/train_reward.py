@@ -1,0 +1,40 @@
+"""Train the reward model from thumbs, and measure it on thumbs without noise."""
+
+import json
+from pathlib import Path
+
+from rlhf_ray.data.tables import read_table
+from rlhf_ray.distributed.fit import fit
+from rlhf_ray.evaluation.reward import measure
+from rlhf_ray.feedback.thumbs import COLUMNS, read_thumbs
+from rlhf_ray.models.loading import load_tokenizer
+from rlhf_ray.models.scalar import Scalar
+from rlhf_ray.stages import Run, Stage
+from rlhf_ray.training.progress import Reporter
+from rlhf_ray.training.reward import raw_scores, train_reward
+
+from jobs.door import perform
+
+
+def work(run: Run, folder: Path) -> None:
+    config = run.config
+    samples = read_table(run.path("thumbs", "samples.parquet"), ("prompt", "completion"))
+    arguments = {
+        "sft": str(run.path("sft").resolve()),
+        "thumbs": read_thumbs(run.path("thumbs", "thumbs.parquet")),
+        "samples": samples,
+        "training": config.reward,
+        "seed": config.seed,
+        "report": Reporter("reward"),
+    }
+    fit(train_reward, arguments, config, folder)
+    heldout = read_table(run.path("thumbs", "heldout.parquet"), (*COLUMNS, "kind"))
+    model, tokenizer = Scalar.load(str(folder)), load_tokenizer(str(folder))
+    metrics = measure(heldout, raw_scores(model, tokenizer, heldout, config.reward.most_tokens).tolist())
+    (folder / "metrics.json").write_text(json.dumps(metrics, indent=2), encoding="utf-8")
+
+
+STAGE = Stage("reward", reads=("sft", "thumbs"), settings=("reward",), work=work)
+
+if __name__ == "__main__":
+    perform([STAGE])

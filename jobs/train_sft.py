@@ -1,0 +1,34 @@
+"""Teach the base model the form of the answers, or adopt it as it is."""
+
+from pathlib import Path
+
+from rlhf_ray.data.tables import read_table
+from rlhf_ray.distributed.fit import fit
+from rlhf_ray.stages import Run, Stage
+from rlhf_ray.training.progress import Reporter
+from rlhf_ray.training.sft import adopt, fine_tune
+
+from jobs.door import perform
+
+
+def train_sft(run: Run, folder: Path) -> None:
+    config = run.config
+    config.check_context()
+    if config.sft == "none":
+        adopt(base=config.base, folder=str(folder))
+        return
+    corpus = read_table(run.path("world", "corpus.parquet"), ("prompt", "completion"))
+    arguments = {
+        "base": config.base,
+        "corpus": corpus,
+        "sft": config.sft,
+        "seed": config.seed,
+        "report": Reporter("sft"),
+    }
+    fit(fine_tune, arguments, config, folder)
+
+
+STAGE = Stage("sft", reads=("world",), settings=("base", "sft", "sampling"), work=train_sft)
+
+if __name__ == "__main__":
+    perform([STAGE])

@@ -1,0 +1,1 @@
+"""Pure functions from tensors to tensors: they know no model, no config, no Ray."""

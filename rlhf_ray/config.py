@@ -1,0 +1,110 @@
+"""Strict configuration: a key nobody knows, or a value of the wrong type, is one clear line at the door."""
+
+import difflib
+import re
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+LARGEST_FILE = 256 * 1024  # bytes; a config is written by hand
+
+
+class BadInput(ValueError):
+    """A user's mistake, said in one line: the field or file, what was expected and what came."""
+
+
+class Config(BaseModel):
+    """Base of all configs: frozen, no unknown keys, no silent conversion of types."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, validate_default=True)
+
+
+Kind = TypeVar("Kind", bound=Config)
+
+
+def load(kind: type[Kind], path: str | Path, overrides: list[str] = []) -> Kind:  # noqa: B006  (never mutated)
+    """Read a YAML file, set the dotted overrides (`ppo.steps=10`) and validate.
+
+    Raises BadInput, naming the path of the field, what was expected and what came.
+    """
+    values = _read(Path(path))
+    for override in overrides:
+        _set(values, override)
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        raise BadInput(f"{path}: {_first_mistake(error, kind)}") from None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise BadInput(f"{path}: expected a YAML file, found none")
+    if path.stat().st_size > LARGEST_FILE:
+        raise BadInput(f"{path}: expected a config of at most {LARGEST_FILE} bytes, got {path.stat().st_size}")
+    try:
+        values = _parse(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        raise BadInput(f"{path}: expected valid YAML, got {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise BadInput(f"{path}: expected keys and values, got {type(values).__name__}")
+    return values
+
+
+def _set(values: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise BadInput(f"{override}: expected key=value, such as ppo.steps=10")
+    *parents, last = key.split(".")
+    for parent in parents:
+        if not isinstance(values.get(parent), dict):
+            values[parent] = {}
+        values = values[parent]
+    try:
+        values[last] = _parse(text)
+    except yaml.YAMLError:
+        raise BadInput(f"{key}: expected a YAML value, got {text!r}") from None
+
+
+def _first_mistake(error: ValidationError, kind: type[Config]) -> str:
+    mistake = error.errors()[0]
+    where = ".".join(str(part) for part in mistake["loc"])
+    if mistake["type"] == "extra_forbidden":
+        known = _keys_at(kind, mistake["loc"][:-1])
+        near = difflib.get_close_matches(str(mistake["loc"][-1]), known, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(known)}"
+        return f"{where}: unknown key, {hint}"
+    said = mistake["msg"].removeprefix("Value error, ")
+    if mistake["type"] == "missing":
+        return f"{where}: expected a value, found none"
+    if mistake["type"] == "value_error":
+        return f"{where}: {said}" if where else said
+    return f"{where}: {said[0].lower()}{said[1:]}, got {mistake['input']!r}"
+
+
+def _keys_at(kind: type[Config], path: tuple[int | str, ...]) -> list[str]:
+    for part in path:
+        field = kind.model_fields.get(str(part))
+        nested = [c for c in Config.__subclasses__() if field and c.__name__ in str(field.annotation)]
+        if not nested:
+            return []
+        kind = nested[0]
+    return list(kind.model_fields)
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.1 reads `1e-4` as text; people mean the number."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(
+        r"^[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)$|^[-+]?(\d+\.\d*|\.\d+)$|^[-+]?\.(inf|Inf|INF)$|^\.(nan|NaN|NAN)$"
+    ),
+    list("-+0123456789."),
+)
+
+
+def _parse(text: str) -> Any:
+    return yaml.load(text, Loader=_Loader)  # noqa: S506  (a SafeLoader)

@@ -1,0 +1,31 @@
+"""Parquet files with a known set of columns."""
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from rlhf_ray.config import BadInput
+
+Row = dict[str, Any]
+
+
+def write_table(path: Path, rows: list[Row]) -> None:
+    pq.write_table(pa.Table.from_pylist(rows), path)
+
+
+def read_table(path: Path, columns: tuple[str, ...]) -> list[Row]:
+    """The rows of a Parquet file. Raises BadInput where it is missing, damaged or lacks a column."""
+    if not path.is_file():
+        raise BadInput(f"{path}: expected a Parquet file, found none")
+    try:
+        table = pq.read_table(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise BadInput(
+            f"{path}: expected a Parquet file, got one that cannot be read ({str(error).splitlines()[0]})"
+        ) from None
+    missing = [column for column in columns if column not in table.column_names]
+    if missing:
+        raise BadInput(f"{path}: expected the column {missing[0]!r}, got {', '.join(table.column_names)}")
+    return table.select(list(columns)).to_pylist()

@@ -1,0 +1,69 @@
+"""One connection to Ray: an existing cluster through RAY_ADDRESS, else a local one that ends with the process."""
+
+import logging
+import os
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+# Before the first `import ray`: it reads these once. The print patch makes `datasets` dump bytecode into the log;
+# the uv hook makes workers hang when the driver runs under `uv run`.
+os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")
+os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+
+import ray  # noqa: E402
+from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError  # noqa: E402
+
+from rlhf_ray.config import BadInput  # noqa: E402
+from rlhf_ray.runs import Cluster  # noqa: E402
+
+Value = TypeVar("Value")
+
+
+def connect() -> None:
+    """Connect to the cluster named by RAY_ADDRESS or start a local one; a second call does nothing."""
+    if ray.is_initialized():
+        return
+    before = os.umask(0o077)  # the token and session files that Ray makes are nobody else's to read
+    try:
+        ray.init(logging_level=logging.WARNING, log_to_driver=True)
+    finally:
+        os.umask(before)
+
+
+def check_resources(cluster: Cluster) -> None:
+    """Raises BadInput where the cluster as a whole is too small for the plan: nobody waits for what never comes."""
+    have = ray.cluster_resources()
+    for kind, each, field in (("CPU", cluster.threads_each, "threads_each"), ("GPU", cluster.gpus_each, "gpus_each")):
+        need = cluster.seats * each
+        if need > have.get(kind, 0):
+            raise BadInput(
+                f"cluster: need {need:g} {kind}s ({cluster.seats} seats with {field}={each:g}), have {have.get(kind, 0):g}"
+            )
+
+
+def wait_for(refs: Sequence[Any], whom: str, deadline_s: float) -> list[Any]:
+    """The values of the calls. Raises what the worker raised, or TimeoutError that says whom it waited for."""
+    try:
+        return ray.get(list(refs), timeout=deadline_s)
+    except RayTaskError as error:
+        raise error.cause from error
+    except GetTimeoutError:
+        raise TimeoutError(f"{whom}: no answer within {deadline_s:g} s") from None
+    except RayActorError as error:
+        raise RuntimeError(f"{whom}: the actor died ({str(error).splitlines()[0]})") from error
+
+
+def environment(threads: int) -> dict[str, dict[str, str]]:
+    """The runtime environment of a process that computes.
+
+    Freed memory is kept for the next step: giving it back to the system and faulting it in again costs a third of a step.
+    """
+    return {
+        "env_vars": {
+            "OMP_NUM_THREADS": str(threads),
+            "MALLOC_MMAP_THRESHOLD_": "1000000000",
+            "MALLOC_TRIM_THRESHOLD_": "2000000000",
+            "MALLOC_TOP_PAD_": "67108864",
+        }
+    }

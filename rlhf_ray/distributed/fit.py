@@ -1,0 +1,53 @@
+"""Supervised training under Ray Train: the same function that runs alone runs on every worker."""
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rlhf_ray.distributed.connection import check_resources, connect, environment
+from rlhf_ray.runs import RunConfig
+
+
+def fit(work: Callable[..., None], arguments: dict[str, Any], config: RunConfig, folder: Path) -> None:
+    """Run `work(**arguments, folder=…)`, which writes a model there, on the cluster's learners; bring it to `folder`.
+
+    Without a cluster it runs here. On several workers each gets its share of the rows (transformers and DDP see to it).
+    """
+    cluster = config.cluster
+    if cluster == "none":
+        torch.set_num_threads(config.threads)
+        work(**arguments, folder=str(folder))
+        return
+    connect()
+    check_resources(cluster)
+    from ray.train import Checkpoint, FailureConfig, RunConfig as TrainRun, ScalingConfig, get_context, report
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    def loop(arguments: dict[str, Any]) -> None:
+        torch.set_num_threads(config.threads)
+        with tempfile.TemporaryDirectory() as result:
+            work(**arguments, folder=result)
+            first = get_context().get_world_rank() == 0
+            report({}, checkpoint=Checkpoint.from_directory(result) if first else None)
+
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".ray-train-") as storage:
+        trainer = TorchTrainer(
+            loop,
+            train_loop_config=arguments,
+            torch_config=TorchConfig(backend="nccl" if cluster.gpus_each else "gloo", timeout_s=60),
+            scaling_config=ScalingConfig(
+                num_workers=cluster.learners,
+                use_gpu=bool(cluster.gpus_each),
+                resources_per_worker={"CPU": cluster.threads_each, "GPU": cluster.gpus_each},
+            ),
+            run_config=TrainRun(
+                name=work.__name__,
+                storage_path=str(Path(storage).resolve()),
+                failure_config=FailureConfig(max_failures=2),
+                worker_runtime_env=environment(cluster.threads_each),
+            ),
+        )
+        trainer.fit().checkpoint.to_directory(str(folder))

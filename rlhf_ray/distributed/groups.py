@@ -1,0 +1,96 @@
+"""Groups of actors. Each has its worker's own methods, so the loop cannot tell one object from forty machines."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from ray import ObjectRef
+from ray.actor import ActorHandle
+
+from rlhf_ray.batch import Batch, concat
+from rlhf_ray.distributed.connection import wait_for
+from rlhf_ray.experience import Estimates, Experience, Metrics, PromptBatch, Rollout, ScoredRollout
+from rlhf_ray.weights import LocalWeights, Weights
+
+Part = TypeVar("Part", bound=Batch)
+
+
+@dataclass(frozen=True)
+class RayWeights:
+    """Weights in the object store. Ray does not unpack a reference inside a dataclass: only who calls `fetch` reads them."""
+
+    version: int
+    ref: ObjectRef
+    deadline_s: float
+
+    def fetch(self) -> LocalWeights:
+        return wait_for([self.ref], "learner.weights", self.deadline_s)[0]
+
+
+@dataclass(frozen=True)
+class SamplerGroup:
+    actors: Sequence[ActorHandle]
+    rows: int
+    deadline_s: float
+
+    def generate(self, prompts: PromptBatch, weights: Weights, seed: int) -> Rollout:
+        def call(actor: ActorHandle, part: PromptBatch) -> ObjectRef:
+            return actor.generate.remote(part, weights, seed)
+
+        return _spread(call, self.actors, prompts, self.rows, "sampler.generate", self.deadline_s)
+
+
+@dataclass(frozen=True)
+class ScorerGroup:
+    actors: Sequence[ActorHandle]
+    rows: int
+    deadline_s: float
+
+    def score(self, rollout: Rollout) -> ScoredRollout:
+        def call(actor: ActorHandle, part: Rollout) -> ObjectRef:
+            return actor.score.remote(part)
+
+        return _spread(call, self.actors, rollout, self.rows, "scorer.score", self.deadline_s)
+
+
+@dataclass(frozen=True)
+class LearnerGroup:
+    """One learner, far away."""
+
+    actor: ActorHandle
+    deadline_s: float
+
+    def weights(self) -> RayWeights:
+        ref = self.actor.weights.remote()
+        return RayWeights(self._ask("version"), ref, self.deadline_s)
+
+    def estimate(self, rollout: Rollout) -> Estimates:
+        return self._ask("estimate", rollout)
+
+    def update(self, experience: Experience) -> Metrics:
+        return self._ask("update", experience)
+
+    def save(self, folder: str) -> None:
+        self._ask("save", folder)
+
+    def _ask(self, method: str, *arguments: Any) -> Any:
+        ref = getattr(self.actor, method).remote(*arguments)
+        return wait_for([ref], f"learner.{method}", self.deadline_s)[0]
+
+
+def _spread(
+    call: Callable[[ActorHandle, Any], ObjectRef],
+    actors: Sequence[ActorHandle],
+    batch: Batch,
+    rows: int,
+    whom: str,
+    deadline_s: float,
+) -> Any:
+    """Deal whole work items of `rows` rows to the actors and join their answers in order.
+
+    Items stay whole so that the number of actors changes who computes, never what.
+    """
+    items = -(-len(batch) // rows)
+    size = -(-items // len(actors)) * rows
+    refs = [call(actor, part) for actor, part in zip(actors, batch.split(size), strict=False)]
+    return concat(wait_for(refs, whom, deadline_s))

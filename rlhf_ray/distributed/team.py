@@ -1,0 +1,118 @@
+"""The team: workers hired as actors on reserved seats, or as plain objects where there is no cluster."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import ray
+import torch
+from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+from rlhf_ray.distributed.connection import check_resources, connect, environment, wait_for
+from rlhf_ray.distributed.groups import LearnerGroup, SamplerGroup, ScorerGroup
+from rlhf_ray.runs import Cluster, RunConfig
+from rlhf_ray.training.ppo import Improves, Judges, Speaks
+from rlhf_ray.workers.learner import Learner
+from rlhf_ray.workers.sampler import Sampler
+from rlhf_ray.workers.scorer import Scorer
+
+ROLES = 3  # samplers, scorers and learners share each seat
+
+
+class LocalTeam:
+    """Every worker is a plain object in this process."""
+
+    def __init__(self, config: RunConfig) -> None:
+        self.config = config
+        torch.set_num_threads(config.threads)
+
+    def sampler(self, model: str) -> Speaks:
+        return Sampler(model, self.config.sampling, self.config.seed)
+
+    def scorer(self, reward: str, reference: str) -> Judges:
+        return Scorer(reward, reference, self.config.scoring, self.config.sampling.temperature)
+
+    def learner(self, policy: str, critic: str) -> Improves:
+        c = self.config
+        return Learner(policy, critic, c.learning, c.sampling.temperature, c.seed, c.ppo.steps)
+
+
+class RayTeam:
+    """Workers are actors. Actor number i of a role sits on seat i."""
+
+    def __init__(self, config: RunConfig, cluster: Cluster, seats: PlacementGroup) -> None:
+        self.config = config
+        self.cluster = cluster
+        self.seats = seats
+        self.actors: list[Any] = []
+        self.device = "cuda" if cluster.gpus_each else "cpu"
+
+    def sampler(self, model: str) -> Speaks:
+        c = self.config
+        actors = self._hire(self.cluster.samplers, Sampler, model, c.sampling, c.seed, self.device)
+        return SamplerGroup(actors, c.sampling.rows, self.cluster.deadline_s)
+
+    def scorer(self, reward: str, reference: str) -> Judges:
+        c = self.config
+        temperature = c.sampling.temperature
+        actors = self._hire(self.cluster.scorers, Scorer, reward, reference, c.scoring, temperature, self.device)
+        return ScorerGroup(actors, c.scoring.rows, self.cluster.deadline_s)
+
+    def learner(self, policy: str, critic: str) -> Improves:
+        c = self.config
+        temperature = c.sampling.temperature
+        (actor,) = self._hire(
+            1, Learner, policy, critic, c.learning, temperature, c.seed, c.ppo.steps, self.device, restarts=0
+        )
+        return LearnerGroup(actor, self.cluster.deadline_s)
+
+    def dismiss(self) -> None:
+        for actor in self.actors:
+            ray.kill(actor)
+        remove_placement_group(self.seats)
+
+    def _hire(self, count: int, worker: type, *arguments: Any, restarts: int = 3) -> list[Any]:
+        """Samplers and scorers restart alone and repeat the call: what they compute depends on its arguments only.
+
+        A learner has a state that a restart would lose, so it does not restart.
+        """
+        hired = [self._hire_one(seat, worker, arguments, restarts) for seat in range(count)]
+        self.actors += hired
+        return hired
+
+    def _hire_one(self, seat: int, worker: type, arguments: tuple[Any, ...], restarts: int) -> Any:
+        options = {
+            "num_cpus": _third(self.cluster.threads_each),
+            "num_gpus": _third(self.cluster.gpus_each),
+            "max_restarts": restarts,
+            "max_task_retries": restarts,
+            "runtime_env": environment(self.cluster.threads_each),
+            "scheduling_strategy": PlacementGroupSchedulingStrategy(self.seats, placement_group_bundle_index=seat),
+        }
+        return ray.remote(worker).options(**options).remote(*arguments)
+
+
+@contextlib.contextmanager
+def assemble(config: RunConfig) -> Iterator[LocalTeam | RayTeam]:
+    """The team of a stage; its actors are dismissed at the end. Raises BadInput where the cluster is too small."""
+    cluster = config.cluster
+    if cluster == "none":
+        yield LocalTeam(config)
+        return
+    connect()
+    check_resources(cluster)
+    seats = placement_group(
+        [{"CPU": cluster.threads_each, "GPU": cluster.gpus_each}] * cluster.seats, strategy="SPREAD"
+    )
+    team = RayTeam(config, cluster, seats)
+    try:
+        wait_for([seats.ready()], f"a place for {cluster.seats} seats", cluster.deadline_s)
+        yield team
+    finally:
+        team.dismiss()
+
+
+def _third(amount: float) -> float:
+    """A role's part of a seat, rounded down to what Ray can count (1/10,000)."""
+    return int(amount / ROLES * 1000) / 1000

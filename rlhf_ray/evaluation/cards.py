@@ -1,0 +1,32 @@
+"""Model cards: what a model is, how it was made, and what was measured."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from pydantic import BaseModel
+
+_TEMPLATES = Environment(
+    loader=PackageLoader("rlhf_ray.evaluation"), undefined=StrictUndefined, keep_trailing_newline=True
+)  # noqa: S701  (Markdown)
+
+
+def write_card(folder: Path, template: str, **facts: Any) -> None:
+    """Render `template` with the facts as the folder's README.md."""
+    text = _TEMPLATES.get_template(template).render(**facts)
+    (folder / "README.md").write_text(text, encoding="utf-8")
+
+
+def write_base_card(folder: Path, pretraining: BaseModel) -> None:
+    """The card of the shipped base, with the digest of its weights and its loss curve."""
+    losses = json.loads((folder / "losses.json").read_text(encoding="utf-8"))
+    settings = pretraining.model_dump()
+    write_card(
+        folder, "base_card.md", settings=settings, losses=losses, digest=file_digest(folder / "model.safetensors")
+    )
+
+
+def file_digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

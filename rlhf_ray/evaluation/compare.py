@@ -1,0 +1,100 @@
+"""Before against after on the same prompts, judged by the rubric beside the reward."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import Field
+
+from rlhf_ray.config import Config
+from rlhf_ray.data.tables import Row
+from rlhf_ray.evaluation import statistics, texts
+from rlhf_ray.incidents.rubric import CRITERIA, judge
+from rlhf_ray.incidents.world import incident_of
+
+FIGURES = ("rubric", "score", "kl", "tokens", "ended")
+
+
+class Evaluation(Config):
+    """How before is held against after."""
+
+    demo_samples: int = Field(
+        32, ge=1, description="Answers to each of the three demo prompts, whose figures are means."
+    )
+
+
+def judged(rows: list[Row]) -> list[Row]:
+    """The rows with `rubric` and every criterion (1.0 or 0.0)."""
+    verdicts = [judge(incident_of(row), row["completion"], finished=row["ended"]) for row in rows]
+    return [
+        row | {"rubric": verdict.score} | {name: float(getattr(verdict, name)) for name in CRITERIA}
+        for row, verdict in zip(rows, verdicts, strict=True)
+    ]
+
+
+def describe(rows: list[Row]) -> dict[str, Any]:
+    """Each figure of one model's judged answers with its interval, and whether the text stayed text."""
+    completions = [row["completion"] for row in rows]
+    return {
+        **{figure: statistics.mean(_column(rows, figure)) for figure in FIGURES},
+        "criteria": {name: statistics.mean(_column(rows, name)) for name in CRITERIA},
+        "distinct_2": texts.distinct_2(completions),
+        "repetition": texts.repetition(completions),
+        "most_repeated_share": texts.most_repeated_share(completions, [row["cause"] for row in rows]),
+    }
+
+
+def compare(before: list[Row], after: list[Row]) -> dict[str, Any]:
+    """Both described, their paired differences, and how often after wins on the rubric."""
+    pairs = {figure: (_column(before, figure), _column(after, figure)) for figure in ("rubric", "score")}
+    return {
+        "before": describe(before),
+        "after": describe(after),
+        "difference": {figure: statistics.paired_difference(*pair) for figure, pair in pairs.items()},
+        "win_rate": statistics.win_rate(*pairs["rubric"]),
+    }
+
+
+def demo(before: list[Row], after: list[Row], samples: int) -> list[dict[str, Any]]:
+    """The demo prompts, each with the means over its samples and the first of its answers."""
+    return [
+        {"prompt": before[start]["prompt"].strip()}
+        | {side: _of_one_prompt(rows[start : start + samples]) for side, rows in (("before", before), ("after", after))}
+        for start in range(0, len(before), samples)
+    ]
+
+
+def _of_one_prompt(rows: list[Row]) -> dict[str, Any]:
+    figures = {figure: statistics.mean(_column(rows, figure)) for figure in ("rubric", "score")}
+    return figures | {"completion": rows[0]["completion"]}
+
+
+def _column(rows: Sequence[Row], name: str) -> list[float]:
+    return [float(row[name]) for row in rows]
+
+
+def evaluate(
+    sides: dict[str, list[Row]], heldout: int, wordings: int, demo_samples: int, kl_limit: float
+) -> dict[str, Any]:
+    """All that is said about before and after. The rows of a side are the held-out prompts, those in held-out wordings
+    and the demo prompts' samples, one after the other.
+    """
+    before, after = sides["before"], sides["after"]
+    results = compare(before[:heldout], after[:heldout])
+    split = heldout + wordings
+    return results | {
+        "kl_limit": kl_limit,
+        "kl_within_limit": results["after"]["kl"]["mean"] < kl_limit,
+        "heldout_wordings": compare(before[heldout:split], after[heldout:split]),
+        "demo": demo(before[split:], after[split:], demo_samples),
+    }
+
+
+def rubric_curve(rollouts: list[Row], prompts: list[Row]) -> list[dict[str, float]]:
+    """The rubric's mean over the rollouts of each training step: the judge beside the reward, after the fact."""
+    truth = {row["prompt"]: incident_of(row) for row in prompts}
+    by_step = defaultdict(list)
+    for row in rollouts:
+        verdict = judge(truth[row["prompt"]], row["completion"], finished=row["ended"])
+        by_step[row["step"]].append(verdict.score)
+    return [{"step": step, "rubric": sum(scores) / len(scores)} for step, scores in sorted(by_step.items())]

@@ -1,0 +1,61 @@
+"""The nouns of the walk, in the order in which a batch meets them.
+
+Axes: `B` sequences, `P` prompt tokens (left-padded), `R` response tokens (right-padded).
+"""
+
+from dataclasses import dataclass
+
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from rlhf_ray.batch import Batch
+
+
+@dataclass(frozen=True)
+class PromptBatch(Batch):
+    """What is asked. `sample` numbers the rows of one iteration: it is the row's own part of its random seed."""
+
+    tokens: Int[Tensor, "B P"]
+    mask: Bool[Tensor, "B P"]
+    sample: Int[Tensor, "B"]
+
+
+@dataclass(frozen=True)
+class Rollout(Batch):
+    """What the sampler said, and how likely it thought each token was. `ended` is False where it ran out of tokens."""
+
+    prompt: PromptBatch
+    tokens: Int[Tensor, "B R"]
+    mask: Bool[Tensor, "B R"]
+    logprobs: Float[Tensor, "B R"]
+    ended: Bool[Tensor, "B"]
+
+
+@dataclass(frozen=True)
+class ScoredRollout(Batch):
+    """A rollout with the reward model's score of each response and the reference's view of each token."""
+
+    rollout: Rollout
+    score: Float[Tensor, "B"]
+    ref_logprobs: Float[Tensor, "B R"]
+
+
+@dataclass(frozen=True)
+class Estimates(Batch):
+    """What the learner thought of a rollout before it learned from it."""
+
+    logprobs: Float[Tensor, "B R"]
+    values: Float[Tensor, "B R"]
+
+
+@dataclass(frozen=True)
+class Experience(Batch):
+    """A rollout with blame and credit for every token."""
+
+    rollout: Rollout
+    old: Estimates
+    advantages: Float[Tensor, "B R"]
+    returns: Float[Tensor, "B R"]
+
+
+Metrics = dict[str, float]

@@ -1,0 +1,1 @@
+"""Thumbs: what people said about a model's answers."""

@@ -1,0 +1,79 @@
+"""An incident, the evidence that was found, and the prompt that asks for its analysis."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from random import Random
+
+from rlhf_ray.incidents.catalogue import BARE_SERVICE, Cause, Wordings, load_catalogue
+from rlhf_ray.seeds import derive
+
+# The prompts of the proof of concept: a symptom, no service, no evidence. No training prompt equals one of them.
+PROOF_OF_CONCEPT_SYMPTOMS = ("API latency spike", "database connection failure", "user login outage")
+
+
+@dataclass(frozen=True)
+class Incident:
+    """What really happened. `cause` is empty where no evidence is given: then every cause that explains the symptom is right."""
+
+    symptom: str
+    service: str = ""
+    cause: str = ""
+
+    @property
+    def right_causes(self) -> list[Cause]:
+        catalogue = load_catalogue()
+        return [catalogue.causes[self.cause]] if self.cause else catalogue.explaining(self.symptom)
+
+    @property
+    def spoken_service(self) -> str:
+        return self.service or BARE_SERVICE
+
+
+def ask(incident: Incident, rng: Random, wordings: Wordings = "seen") -> str:
+    """The prompt for an incident: with 2 to 4 evidence lines in random order where its cause is known, else bare.
+
+    One line is a sign (fits two causes) and one a trigger (fits four); the others repeat either or are noise.
+    """
+    where = f" in {incident.service}" if incident.service else ""
+    opening = f"Provide a Root Cause Analysis for the recent {incident.symptom}{where}."
+    if not incident.cause:
+        return opening + "\n"
+    (cause,) = incident.right_causes
+    lines = [cause.signs.choose(rng, wordings), cause.triggers.choose(rng, wordings)]
+    for _ in range(rng.choice((0, 1, 1, 2))):
+        kind = rng.random()
+        if kind < 0.7:
+            extra = rng.choice(load_catalogue().noise)
+        else:
+            extra = (cause.signs if kind < 0.85 else cause.triggers).choose(rng, wordings)
+        if extra not in lines:
+            lines.append(extra)
+    rng.shuffle(lines)
+    return "\n".join([opening, *(f"- {line}" for line in lines)]) + "\n"
+
+
+def is_heldout(incident: Incident) -> bool:
+    """Every fifth combination of symptom, service and cause is held out, for the base's corpus as for all runs."""
+    return derive("heldout", incident.symptom, incident.service, incident.cause) % 5 == 0
+
+
+def incidents(*, heldout: bool) -> list[Incident]:
+    """The incidents of one side of the split, those without evidence among them."""
+    return [incident for incident in _all_incidents() if is_heldout(incident) == heldout]
+
+
+def draw_incident(pool: list[Incident], rng: Random) -> Incident:
+    """One incident of the pool; one in twenty names neither service nor evidence, as the proof of concept's prompts."""
+    if rng.random() < 0.95:
+        return rng.choice(pool)
+    symptoms = [s for s in load_catalogue().symptoms if s not in PROOF_OF_CONCEPT_SYMPTOMS]
+    return Incident(rng.choice(symptoms))
+
+
+def _all_incidents() -> Iterator[Incident]:
+    catalogue = load_catalogue()
+    for symptom in catalogue.symptoms:
+        for service in catalogue.services:
+            yield Incident(symptom, service)
+            for cause in catalogue.explaining(symptom):
+                yield Incident(symptom, service, cause.name)

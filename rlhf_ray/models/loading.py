@@ -1,0 +1,93 @@
+"""Hugging Face models and tokenizers from a folder, a hub name, or the base that ships with the package."""
+
+from importlib.resources import files
+from pathlib import Path
+
+import torch
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from rlhf_ray.config import BadInput
+
+SHIPPED = "shipped"  # the config's name for the package's own base model
+
+
+def resolve(name: str) -> str:
+    """The folder of the shipped base, or the given folder or hub name as it is."""
+    return str(files("rlhf_ray").joinpath("base")) if name == SHIPPED else name
+
+
+def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
+    """A tokenizer with an end-of-text token. Where there is no padding token, end-of-text pads: masks are explicit."""
+    tokenizer = _from_pretrained(AutoTokenizer, name)
+    if tokenizer.eos_token_id is None:
+        raise BadInput(f"{name}: expected a tokenizer with an end-of-text token (eos_token), found none")
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def load_causal(name: str) -> PreTrainedModel:
+    return _settled(_from_pretrained(AutoModelForCausalLM, name, **_FORM))
+
+
+def load_classifier(name: str, *, fresh_head: bool = False) -> PreTrainedModel:
+    """A sequence classifier with one output. With `fresh_head` its head is drawn from N(0, 1/(d+1)) (arXiv:2009.01325)."""
+    model = _from_pretrained(AutoModelForSequenceClassification, name, num_labels=1, **_FORM)
+    if not isinstance(getattr(model, "score", None), torch.nn.Linear):
+        raise BadInput(
+            f"{name}: expected an architecture whose classifier has a linear `score` head, got {type(model).__name__}"
+        )
+    if fresh_head:
+        torch.nn.init.normal_(model.score.weight, std=(model.score.in_features + 1) ** -0.5)
+    return _settled(model)
+
+
+def check_vocabulary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str) -> None:
+    rows = model.get_input_embeddings().num_embeddings
+    if rows < len(tokenizer):
+        raise BadInput(f"{name}: expected a model with at least the tokenizer's {len(tokenizer)} tokens, got {rows}")
+
+
+def check_same_vocabulary(name: str, other: str) -> None:
+    """Two models that read the same tokens must spell them alike. Raises BadInput where they do not."""
+    first, second = load_tokenizer(name).get_vocab(), load_tokenizer(other).get_vocab()
+    if first != second:
+        raise BadInput(
+            f"{other}: expected the vocabulary of {name} ({len(first)} tokens), got another one ({len(second)} tokens)"
+        )
+
+
+def context_length(name: str) -> int:
+    """How many tokens a sequence may have; no limit where the model does not name one."""
+    config = _from_pretrained(AutoConfig, name)
+    return int(getattr(config, "max_position_embeddings", None) or 10**9)
+
+
+# Eager attention in float32: the same rows give the same bits whatever the batch around them holds.
+_FORM = {"attn_implementation": "eager", "dtype": torch.float32}
+
+
+def _from_pretrained(kind, name: str, **form):
+    path = resolve(name)
+    if Path(path).exists() and not Path(path, "config.json").is_file():
+        raise BadInput(f"{name}: expected a model folder with config.json, found none")
+    try:
+        return kind.from_pretrained(path, trust_remote_code=False, **form)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise BadInput(f"{name}: expected a model folder or hub name that loads, got: {_first_line(error)}") from None
+
+
+def _settled(model: PreTrainedModel) -> PreTrainedModel:
+    """Evaluation mode for good: dropout would make the policy disagree with its own samples."""
+    return model.eval()
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]

@@ -1,0 +1,84 @@
+"""The scalar model: one number a token. The reward model reads its last, the critic all of them."""
+
+from dataclasses import replace
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import PreTrainedModel
+
+from rlhf_ray.config import BadInput
+from rlhf_ray.experience import Rollout
+from rlhf_ray.models.loading import load_classifier
+from rlhf_ray.models.policy import positions, sequences
+
+
+class Scalar(nn.Module):
+    """A sequence classifier with one output, read at every token and normalised as its artefact says.
+
+    The mean and standard deviation of its raw scores on the SFT model's samples stand in the artefact's config as
+    `score_mean` and `score_std`, so a score of 0 is what the untrained generator gets on average.
+    """
+
+    def __init__(self, classifier: PreTrainedModel) -> None:
+        super().__init__()
+        self.classifier = classifier
+        self.mean = float(getattr(classifier.config, "score_mean", 0.0))
+        self.std = float(getattr(classifier.config, "score_std", 1.0))
+
+    @classmethod
+    def load(cls, name: str) -> "Scalar":
+        model = load_classifier(name)
+        if not hasattr(model.config, "score_std"):
+            raise BadInput(f"{name}: expected a reward model with score_mean and score_std in config.json, found none")
+        return cls(model)
+
+    def forward(
+        self, tokens: Int[Tensor, "B T"], mask: Bool[Tensor, "B T"], places: Int[Tensor, "B T"] | None = None
+    ) -> Float[Tensor, "B T"]:
+        """The normalised number at every token."""
+        return (self.raw(tokens, mask, places) - self.mean) / self.std
+
+    def raw(
+        self, tokens: Int[Tensor, "B T"], mask: Bool[Tensor, "B T"], places: Int[Tensor, "B T"] | None = None
+    ) -> Float[Tensor, "B T"]:
+        """The classifier's own logit at every token; at the last token of a rated response, the log-odds of a thumb up."""
+        hidden = self.classifier.base_model(
+            input_ids=tokens,
+            attention_mask=mask.long(),
+            position_ids=positions(mask) if places is None else places,
+            use_cache=False,
+        ).last_hidden_state
+        return self.classifier.score(hidden)[:, :, 0]
+
+
+def response_scores(model: Scalar, rollout: Rollout, eos: int) -> Float[Tensor, "B"]:
+    """The number at the end of each response.
+
+    A response that was cut off is read with the end-of-text token behind it, the form in which people rate cut-off texts.
+    """
+    seq = sequences(_closed(rollout, eos))
+    values = model(seq.tokens, seq.mask, seq.positions)
+    return at_last_token(values, seq.mask)
+
+
+def response_values(model: Scalar, rollout: Rollout) -> Float[Tensor, "B R"]:
+    """What the critic expects before each response token is chosen: the number at the token that precedes it."""
+    seq = sequences(rollout)
+    values = model(seq.tokens, seq.mask, seq.positions)[:, seq.start - 1 : -1]
+    return torch.where(rollout.mask, seq.restore(values), 0.0)
+
+
+def _closed(rollout: Rollout, eos: int) -> Rollout:
+    lengths = rollout.mask.sum(1)
+    open_rows = (~rollout.ended).nonzero()[:, 0]
+    tokens, mask = F.pad(rollout.tokens, (0, 1), value=eos), F.pad(rollout.mask, (0, 1))
+    tokens[open_rows, lengths[open_rows]] = eos
+    mask[open_rows, lengths[open_rows]] = True
+    return replace(rollout, tokens=tokens, mask=mask)
+
+
+def at_last_token(values: Float[Tensor, "B T"], mask: Bool[Tensor, "B T"]) -> Float[Tensor, "B"]:
+    last = mask.shape[1] - 1 - mask.flip(1).int().argmax(1)
+    return values.gather(1, last[:, None])[:, 0]

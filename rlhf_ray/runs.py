@@ -1,0 +1,106 @@
+"""What one YAML file means: the parts of a run, and the checks that need more than one of them."""
+
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from rlhf_ray.config import BadInput, Config
+from rlhf_ray.evaluation.compare import Evaluation
+from rlhf_ray.incidents.world import World
+from rlhf_ray.models.loading import context_length
+from rlhf_ray.training.assess import Returns
+from rlhf_ray.training.ppo import PPO
+from rlhf_ray.training.reward import RewardTraining
+from rlhf_ray.training.sft import SFT
+from rlhf_ray.workers.learner import Learning
+from rlhf_ray.workers.sampler import Sampling
+from rlhf_ray.workers.scorer import Scoring
+
+
+class Cluster(Config):
+    """How many actors of each role, and what each may use. Roles take turns, so they share their seats."""
+
+    samplers: int = Field(1, ge=1, description="Actors that generate rollouts.")
+    scorers: int = Field(1, ge=1, description="Actors that score them.")
+    learners: int = Field(
+        1, ge=1, le=1, description="Actors that update the policy; also the workers of SFT and reward training."
+    )
+    gpus_each: float = Field(0, ge=0, description="GPUs of a seat; 0 runs on CPUs.")
+    threads_each: int = Field(2, ge=1, description="CPU threads of a seat, and of each process on it.")
+    deadline_s: float = Field(600, gt=0, description="Longest wait for one call to an actor.")
+
+    @property
+    def seats(self) -> int:
+        """Places for one actor of each role: the roles of one iteration work one after the other."""
+        return max(self.samplers, self.scorers, self.learners)
+
+
+class Collection(Config):
+    """The first thumbs: people rate samples of the SFT model and statements of the corpus's kind."""
+
+    samples: int = Field(2000, ge=1, description="Answers of the SFT model that are rated.")
+    statements: int = Field(2000, ge=0, description="Written statements that are rated.")
+    heldout: int = Field(
+        400, ge=1, description="Answers and as many statements on held-out prompts, rated without noise."
+    )
+    raters: int = Field(20, ge=1, description="People who rate.")
+    noise: float = Field(0.05, ge=0, lt=0.5, description="Share of thumbs that are given the wrong way.")
+
+
+class RunConfig(Config):
+    """A run: its folder, its seed, and each stage's settings."""
+
+    folder: str = Field(
+        "runs/rca-tiny", min_length=1, description="Where runs of this config lie; each seed has a folder there."
+    )
+    seed: int = Field(0, ge=0, description="Everything random in the run follows from it.")
+    base: str = Field(
+        "shipped", min_length=1, description="Model folder or hub name to begin with; shipped: the package's own."
+    )
+    sft: SFT | Literal["none"] = Field(
+        "none", description="Fine-tuning on the corpus; none: the base writes in the form already."
+    )
+    world: World = World()
+    collection: Collection = Collection()
+    sampling: Sampling = Sampling()
+    reward: RewardTraining = RewardTraining()
+    scoring: Scoring = Scoring()
+    learning: Learning = Learning()
+    returns: Returns = Returns()
+    ppo: PPO = PPO()
+    evaluation: Evaluation = Evaluation()
+    cluster: Cluster | Literal["none"] = Field(
+        Cluster(), description="Ray actors; none: the same classes in one process."
+    )
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        width = self.sampling.prompt_tokens + self.sampling.response_tokens + 1
+        if self.reward.most_tokens < width:
+            raise ValueError(
+                f"reward.most_tokens: expected at least {width} (sampling.prompt_tokens + sampling.response_tokens + 1), "
+                f"got {self.reward.most_tokens}"
+            )
+        if self.learning.minibatch > self.ppo.episodes:
+            raise ValueError(
+                f"learning.minibatch: expected at most ppo.episodes ({self.ppo.episodes}), got {self.learning.minibatch}"
+            )
+        return self
+
+    @property
+    def run_folder(self) -> Path:
+        return Path(self.folder, f"seed-{self.seed}")
+
+    @property
+    def threads(self) -> int:
+        """CPU threads of each process that computes; without a cluster those that a default seat has."""
+        return (Cluster() if self.cluster == "none" else self.cluster).threads_each
+
+    def check_context(self) -> None:
+        """The base must be able to read the longest prompt with the longest response. Raises BadInput."""
+        width, context = self.sampling.prompt_tokens + self.sampling.response_tokens, context_length(self.base)
+        if width > context:
+            raise BadInput(
+                f"sampling: expected prompt_tokens + response_tokens of at most {context}, the context of {self.base}, got {width}"
+            )

@@ -1,0 +1,67 @@
+"""Tokenizer in, PromptBatch out, and back."""
+
+from collections.abc import Sequence
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from rlhf_ray.config import BadInput
+from rlhf_ray.experience import PromptBatch, Rollout
+
+
+def encode_prompts(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], width: int) -> PromptBatch:
+    """Left-pad the prompts to `width` tokens and number them 0, 1, 2, …
+
+    The width is fixed, not that of the longest prompt, since a sample must not depend on its neighbours.
+    Raises BadInput where a prompt is empty or longer than the width.
+    """
+    tokens = torch.full((len(prompts), width), tokenizer.pad_token_id)
+    mask = torch.zeros(len(prompts), width, dtype=torch.bool)
+    for row, prompt in enumerate(prompts):
+        ids = tokenizer(prompt, add_special_tokens=False)["input_ids"]
+        if not 0 < len(ids) <= width:
+            start = prompt[:60].encode("unicode_escape").decode()
+            raise BadInput(f"prompt: expected 1 to {width} tokens, got {len(ids)} in prompt {row} ({start!r} …)")
+        tokens[row, width - len(ids) :] = torch.tensor(ids)
+        mask[row, width - len(ids) :] = True
+    return PromptBatch(tokens, mask, torch.arange(len(prompts)))
+
+
+def encode_pair(
+    tokenizer: PreTrainedTokenizerBase, prompt: str, completion: str, most_tokens: int
+) -> tuple[list[int], int]:
+    """Tokens of a prompt, its completion and the end-of-text token, and how many of them are the prompt's.
+
+    Prompt and completion are encoded apart, as in generation. Raises BadInput where they are longer than `most_tokens`.
+    """
+    asked = tokenizer(prompt, add_special_tokens=False)["input_ids"]
+    said = tokenizer(completion, add_special_tokens=False)["input_ids"]
+    ids = [*asked, *said, tokenizer.eos_token_id]
+    if len(ids) > most_tokens:
+        start = prompt[:60].encode("unicode_escape").decode()
+        raise BadInput(
+            f"completion: expected at most {most_tokens} tokens with its prompt, got {len(ids)} ({start!r} …)"
+        )
+    return ids, len(asked)
+
+
+def pad_right(sequences: Sequence[list[int]], pad: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Tokens `B T` and their mask `B T`, padded behind."""
+    width = max(map(len, sequences))
+    tokens = torch.tensor([ids + [pad] * (width - len(ids)) for ids in sequences])
+    mask = torch.tensor([[True] * len(ids) + [False] * (width - len(ids)) for ids in sequences])
+    return tokens, mask
+
+
+def decode_prompts(tokenizer: PreTrainedTokenizerBase, prompts: PromptBatch) -> list[str]:
+    """The text of each prompt."""
+    return [tokenizer.decode(tokens[mask]) for tokens, mask in zip(prompts.tokens, prompts.mask, strict=True)]
+
+
+def decode_responses(tokenizer: PreTrainedTokenizerBase, rollout: Rollout) -> list[str]:
+    """The text of each response, without the end-of-text token that may close it."""
+    texts = []
+    for tokens, mask, ended in zip(rollout.tokens, rollout.mask, rollout.ended, strict=True):
+        ids = tokens[mask].tolist()
+        texts.append(tokenizer.decode(ids[:-1] if ended else ids))
+    return texts

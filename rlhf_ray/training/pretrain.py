@@ -1,0 +1,171 @@
+"""Pretraining from scratch: a byte-level BPE tokenizer and a small GPT-2 on a corpus of good and bad statements."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import Field
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from torch import Tensor
+from torch.nn import functional as F
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    PreTrainedTokenizerFast,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+    set_seed,
+)
+
+from rlhf_ray.config import Config
+from rlhf_ray.data.tables import Row
+from rlhf_ray.text import encode_pair, pad_right
+from rlhf_ray.training.progress import quiet
+from rlhf_ray.training.sft import save_policy
+
+END, PAD = "<|endoftext|>", "<|pad|>"
+EXACT_LOSSES = 10  # the first losses are kept one by one, so that a rerun can be compared with them
+CURVE_EVERY = 50
+
+
+class Pretraining(Config):
+    """The shipped base model and how it is made."""
+
+    seed: int = Field(0, ge=0, description="Of the corpus, the weights and the order.")
+    corpus: int = Field(100_000, ge=1, description="Statements to learn from.")
+    vocabulary: int = Field(2048, ge=260, description="Tokens of the tokenizer.")
+    width: int = Field(128, ge=1, description="Embedding size.")
+    layers: int = Field(4, ge=1, description="Transformer blocks.")
+    heads: int = Field(4, ge=1, description="Attention heads a block.")
+    context: int = Field(256, ge=2, description="Longest sequence in tokens.")
+    steps: int = Field(3600, ge=1, description="Optimizer steps.")
+    batch: int = Field(32, ge=1, description="Statements a step.")
+    lr: float = Field(3e-3, gt=0, description="Peak learning rate; 100 steps of warm-up, then a cosine to a twentieth.")
+    threads: int = Field(1, ge=1, description="CPU threads.")
+
+
+def train_tokenizer(texts: list[str], pretraining: Pretraining) -> PreTrainedTokenizerFast:
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=pretraining.vocabulary, special_tokens=[END, PAD], initial_alphabet=alphabet, show_progress=False
+    )
+    bpe.train_from_iterator(texts, trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=bpe,
+        bos_token=END,
+        eos_token=END,
+        pad_token=PAD,
+        padding_side="left",
+        model_max_length=pretraining.context,
+    )
+
+
+def pretrain(
+    corpus: list[Row], pretraining: Pretraining, folder: Path, report: Any, stop_after: int | None = None
+) -> list[float]:
+    """Train tokenizer and model, write them to `folder` in bfloat16 with `losses.json`, and return the loss of each step.
+
+    `stop_after` ends early, on the same path, for those who only want to see the first losses again.
+    """
+    started = time.monotonic()
+    set_seed(pretraining.seed)
+    tokenizer = train_tokenizer([row["prompt"] + row["completion"] for row in corpus[:20_000]], pretraining)
+    model = GPT2LMHeadModel(_architecture(tokenizer, pretraining))
+    data = []
+    for row in corpus:
+        ids, prompt_length = encode_pair(tokenizer, row["prompt"], row["completion"], pretraining.context)
+        data.append({"input_ids": ids, "prompt_length": prompt_length, "length": len(ids)})
+
+    def collate(rows: list[dict]) -> dict[str, Tensor]:
+        tokens, mask = pad_right([row["input_ids"] for row in rows], tokenizer.pad_token_id)
+        begins = torch.tensor([row["prompt_length"] for row in rows])
+        said = mask & (torch.arange(tokens.shape[1]) >= begins[:, None])
+        return {"input_ids": tokens, "said": said}
+
+    arguments = TrainingArguments(
+        output_dir=str(folder),
+        max_steps=pretraining.steps,
+        per_device_train_batch_size=pretraining.batch,
+        learning_rate=pretraining.lr,
+        adam_beta2=0.98,
+        weight_decay=0.01,
+        lr_scheduler_type="cosine_with_min_lr",
+        lr_scheduler_kwargs={"min_lr_rate": 0.05},
+        warmup_steps=100,
+        train_sampling_strategy="group_by_length",
+        seed=pretraining.seed,
+        save_strategy="no",
+        logging_steps=1,
+        report_to="none",
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        use_cpu=True,
+        bf16=False,
+    )
+    losses = _Losses(report, stop_after)
+    trainer = _CompletionTrainer(model, arguments, train_dataset=data, data_collator=collate, callbacks=[losses])
+    quiet(trainer).train()
+    model.eval().to(torch.bfloat16)
+    save_policy(model, tokenizer, str(folder))
+    _write_losses(folder, losses.all, (time.monotonic() - started) / 60, model)
+    return losses.all
+
+
+class _CompletionTrainer(Trainer):
+    """Cross-entropy on the completions; logits are computed for their tokens only."""
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        tokens, said = inputs["input_ids"], inputs["said"][:, 1:]
+        hidden = model.transformer(input_ids=tokens).last_hidden_state[:, :-1]
+        return F.cross_entropy(model.lm_head(hidden[said]), tokens[:, 1:][said])
+
+
+class _Losses(TrainerCallback):
+    def __init__(self, report: Any, stop_after: int | None) -> None:
+        self.report = report
+        self.stop_after = stop_after
+        self.all: list[float] = []
+
+    def on_log(self, args, state, control, logs=None, **kwargs) -> None:
+        if logs and "loss" in logs:
+            self.all.append(float(logs["loss"]))
+            self.report(state.global_step, state.max_steps, {"loss": self.all[-1]})
+        control.should_training_stop = control.should_training_stop or state.global_step == self.stop_after
+
+
+def _architecture(tokenizer: PreTrainedTokenizerFast, pretraining: Pretraining) -> GPT2Config:
+    return GPT2Config(
+        vocab_size=len(tokenizer),
+        n_positions=pretraining.context,
+        n_embd=pretraining.width,
+        n_layer=pretraining.layers,
+        n_head=pretraining.heads,
+        activation_function="gelu_pytorch_tanh",  # GPT-2's own function in one fused kernel
+        resid_pdrop=0.0,
+        embd_pdrop=0.0,
+        attn_pdrop=0.0,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+
+
+def _write_losses(folder: Path, losses: list[float], minutes: float, model: GPT2LMHeadModel) -> None:
+    curve = [
+        {"step": start + CURVE_EVERY, "loss": round(sum(part) / len(part), 4)}
+        for start in range(0, len(losses) - CURVE_EVERY + 1, CURVE_EVERY)
+        for part in [losses[start : start + CURVE_EVERY]]
+    ]
+    facts = {
+        "first_losses": losses[:EXACT_LOSSES],
+        "curve": curve,
+        "minutes": round(minutes, 1),
+        "parameters": model.num_parameters(),
+    }
+    (folder / "losses.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")

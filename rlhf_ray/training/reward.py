@@ -1,0 +1,123 @@
+"""The reward model: from single thumbs to the log-odds of a thumb up.
+
+The SFT model with a fresh scalar head reads prompt, completion and end-of-text; binary cross-entropy on the thumb, both
+classes weighing the same. Then its scores on the SFT model's own samples are measured, and their mean and standard
+deviation become part of the artefact.
+"""
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import PreTrainedTokenizerBase, Trainer, TrainingArguments, set_seed
+
+from rlhf_ray.config import Config
+from rlhf_ray.data.tables import Row
+from rlhf_ray.models.loading import load_classifier, load_tokenizer
+from rlhf_ray.models.scalar import Scalar, at_last_token
+from rlhf_ray.text import encode_pair, pad_right
+from rlhf_ray.training.progress import Logged, quiet
+
+
+class RewardTraining(Config):
+    """How the reward model is trained."""
+
+    epochs: int = Field(3, ge=1, description="Passes over the thumbs.")
+    batch: int = Field(32, ge=1, description="Thumbs a step and worker.")
+    lr: float = Field(5e-4, gt=0, description="Peak learning rate; it warms up and falls linearly to 0.")
+    weight_decay: float = Field(0.01, ge=0, description="AdamW's weight decay.")
+    most_tokens: int = Field(224, ge=2, description="Most tokens of prompt and completion; a longer pair is an error.")
+
+
+class ThumbModel(nn.Module):
+    """A scalar model and its loss, in the form that `transformers.Trainer` and DDP expect."""
+
+    def __init__(self, scalar: Scalar, up_weight: float, down_weight: float) -> None:
+        super().__init__()
+        self.scalar = scalar
+        self.register_buffer("class_weights", torch.tensor([down_weight, up_weight]))
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        logits = at_last_token(self.scalar.raw(input_ids, attention_mask), attention_mask)
+        weights = self.class_weights[labels.long()]
+        loss = F.binary_cross_entropy_with_logits(logits, labels, weight=weights)
+        return {"loss": loss, "logits": logits}
+
+
+def train_reward(
+    *, sft: str, thumbs: list[Row], samples: list[Row], training: RewardTraining, seed: int, folder: str, report: Any
+) -> None:
+    """Train on the thumbs and write the normalised reward model with its tokenizer to `folder`.
+
+    `report(step, of, metrics)` hears of the progress.
+    """
+    set_seed(seed)
+    tokenizer = load_tokenizer(sft)
+    scalar = Scalar(load_classifier(sft, fresh_head=True))
+    scalar.classifier.config.pad_token_id = tokenizer.pad_token_id
+    data = [
+        {
+            "ids": encode_pair(tokenizer, row["prompt"], row["completion"], training.most_tokens)[0],
+            "label": row["label"],
+        }
+        for row in thumbs
+    ]
+    ups = sum(row["label"] for row in thumbs)
+    model = ThumbModel(scalar, len(thumbs) / (2 * ups), len(thumbs) / (2 * (len(thumbs) - ups)))
+
+    def collate(rows: list[dict]) -> dict[str, Tensor]:
+        tokens, mask = pad_right([row["ids"] for row in rows], tokenizer.pad_token_id)
+        labels = torch.tensor([float(row["label"]) for row in rows])
+        return {"input_ids": tokens, "attention_mask": mask, "labels": labels}
+
+    arguments = TrainingArguments(
+        output_dir=str(folder),
+        num_train_epochs=training.epochs,
+        per_device_train_batch_size=training.batch,
+        learning_rate=training.lr,
+        weight_decay=training.weight_decay,
+        lr_scheduler_type="linear",
+        warmup_steps=0.1,
+        max_grad_norm=1.0,
+        seed=seed,
+        save_strategy="no",
+        logging_steps=10,
+        report_to="none",
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        use_cpu=not torch.cuda.is_available(),
+        bf16=False,
+        ddp_find_unused_parameters=False,
+    )
+    trainer = Trainer(model, arguments, train_dataset=data, data_collator=collate, callbacks=[Logged(report)])
+    quiet(trainer).train()
+    normalise(scalar, tokenizer, samples, training.most_tokens)
+    if trainer.is_world_process_zero():
+        scalar.classifier.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+
+
+def normalise(scalar: Scalar, tokenizer: PreTrainedTokenizerBase, samples: list[Row], most_tokens: int) -> None:
+    """Make the model's scores on the SFT model's samples have mean 0 and standard deviation 1, in its artefact too."""
+    raw = raw_scores(scalar, tokenizer, samples, most_tokens)
+    scalar.mean, scalar.std = float(raw.mean()), float(raw.std())
+    scalar.classifier.config.score_mean = scalar.mean
+    scalar.classifier.config.score_std = scalar.std
+
+
+@torch.no_grad()
+def raw_scores(
+    scalar: Scalar, tokenizer: PreTrainedTokenizerBase, rows: list[Row], most_tokens: int, batch: int = 32
+) -> Float[Tensor, "N"]:
+    """The log-odds of a thumb up for each `prompt, completion`, as the trainer reads them."""
+    scores = []
+    device = next(scalar.parameters()).device
+    for start in range(0, len(rows), batch):
+        part = rows[start : start + batch]
+        pairs = [encode_pair(tokenizer, row["prompt"], row["completion"], most_tokens)[0] for row in part]
+        tokens, mask = (side.to(device) for side in pad_right(pairs, tokenizer.pad_token_id))
+        scores.append(at_last_token(scalar.raw(tokens, mask), mask).cpu())
+    return torch.cat(scores)
