@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 
 from rlhf_ray.config import BadInput, Config
 from rlhf_ray.evaluation.compare import Evaluation
+from rlhf_ray.feedback.collection import Collection
 from rlhf_ray.incidents.world import World
 from rlhf_ray.models.loading import context_length
 from rlhf_ray.training.assess import Returns
@@ -34,18 +35,6 @@ class Cluster(Config):
     def seats(self) -> int:
         """Places for one actor of each role: the roles of one iteration work one after the other."""
         return max(self.samplers, self.scorers, self.learners)
-
-
-class Collection(Config):
-    """The first thumbs: people rate samples of the SFT model and statements of the corpus's kind."""
-
-    samples: int = Field(2000, ge=1, description="Answers of the SFT model that are rated.")
-    statements: int = Field(2000, ge=0, description="Written statements that are rated.")
-    heldout: int = Field(
-        400, ge=1, description="Answers and as many statements on held-out prompts, rated without noise."
-    )
-    raters: int = Field(20, ge=1, description="People who rate.")
-    noise: float = Field(0.05, ge=0, lt=0.5, description="Share of thumbs that are given the wrong way.")
 
 
 class RunConfig(Config):

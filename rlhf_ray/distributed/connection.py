@@ -11,11 +11,11 @@ os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")
 os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 
-import ray  # noqa: E402
-from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError  # noqa: E402
+import ray
+from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 
-from rlhf_ray.config import BadInput  # noqa: E402
-from rlhf_ray.runs import Cluster  # noqa: E402
+from rlhf_ray.config import BadInput
+from rlhf_ray.runs import Cluster
 
 Value = TypeVar("Value")
 

@@ -23,7 +23,8 @@ def fit(work: Callable[..., None], arguments: dict[str, Any], config: RunConfig,
         return
     connect()
     check_resources(cluster)
-    from ray.train import Checkpoint, FailureConfig, RunConfig as TrainRun, ScalingConfig, get_context, report
+    from ray.train import Checkpoint, FailureConfig, ScalingConfig, get_context, report
+    from ray.train import RunConfig as TrainRun
     from ray.train.torch import TorchConfig, TorchTrainer
 
     def loop(arguments: dict[str, Any]) -> None:

@@ -29,8 +29,3 @@ def scored(rows: list[Row], rollout: ScoredRollout) -> list[Row]:
     """The rows with `score` and `kl` (nats a response)."""
     figures = zip(rows, rollout.score.tolist(), response_kl(rollout).tolist(), strict=True)
     return [row | {"score": score, "kl": kl} for row, score, kl in figures]
-
-
-def repeat(rows: list[Row], times: int) -> list[Row]:
-    """Every row `times` times, one after the other: several answers to each prompt."""
-    return [row for row in rows for _ in range(times)]

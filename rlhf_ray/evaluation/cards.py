@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 _TEMPLATES = Environment(
     loader=PackageLoader("rlhf_ray.evaluation"), undefined=StrictUndefined, keep_trailing_newline=True
-)  # noqa: S701  (Markdown)
+)
 
 
 def write_card(folder: Path, template: str, **facts: Any) -> None:

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import Field
@@ -10,7 +11,7 @@ from rlhf_ray.config import Config
 from rlhf_ray.data.tables import Row
 from rlhf_ray.evaluation import statistics, texts
 from rlhf_ray.incidents.rubric import CRITERIA, judge
-from rlhf_ray.incidents.world import incident_of
+from rlhf_ray.incidents.world import incident_of, proof_of_concept_prompts
 
 FIGURES = ("rubric", "score", "kl", "tokens", "ended")
 
@@ -73,20 +74,34 @@ def _column(rows: Sequence[Row], name: str) -> list[float]:
     return [float(row[name]) for row in rows]
 
 
-def evaluate(
-    sides: dict[str, list[Row]], heldout: int, wordings: int, demo_samples: int, kl_limit: float
-) -> dict[str, Any]:
-    """All that is said about before and after. The rows of a side are the held-out prompts, those in held-out wordings
-    and the demo prompts' samples, one after the other.
-    """
-    before, after = sides["before"], sides["after"]
-    results = compare(before[:heldout], after[:heldout])
-    split = heldout + wordings
+@dataclass(frozen=True)
+class Questions:
+    """What both models are asked: held-out prompts, those in held-out wordings, and samples of the demo prompts."""
+
+    heldout: list[Row]
+    wordings: list[Row]
+    demo_samples: int
+
+    @property
+    def all(self) -> list[Row]:
+        demo_prompts = [row for row in proof_of_concept_prompts() for _ in range(self.demo_samples)]
+        return self.heldout + self.wordings + demo_prompts
+
+    def part(self, rows: list[Row]) -> tuple[list[Row], list[Row], list[Row]]:
+        """The answers to each kind of question."""
+        first, second = len(self.heldout), len(self.heldout) + len(self.wordings)
+        return rows[:first], rows[first:second], rows[second:]
+
+
+def conclude(questions: Questions, before: list[Row], after: list[Row], kl_limit: float) -> dict[str, Any]:
+    """All that is said about before and after, from the judged answers to `questions.all`."""
+    heldout, wordings, demo_answers = zip(questions.part(before), questions.part(after), strict=True)
+    results = compare(*heldout)
     return results | {
         "kl_limit": kl_limit,
         "kl_within_limit": results["after"]["kl"]["mean"] < kl_limit,
-        "heldout_wordings": compare(before[heldout:split], after[heldout:split]),
-        "demo": demo(before[split:], after[split:], demo_samples),
+        "heldout_wordings": compare(*wordings),
+        "demo": demo(*demo_answers, questions.demo_samples),
     }
 
 

@@ -77,7 +77,7 @@ def write_page(
 ) -> None:
     """Write `index.html` into the folder, which must exist. The same facts give the same bytes.
 
-    `results` come from `compare.evaluate`, `reward_model` from `reward.measure`; `metrics` has one dict a PPO step.
+    `results` come from `compare.conclude`, `reward_model` from `reward.measure`; `metrics` has one dict a PPO step.
     Figures may be None or NaN. A missing key raises KeyError or jinja2.UndefinedError, save in `metrics`.
     """
     pages = Environment(loader=PackageLoader("rlhf_ray.evaluation"), undefined=StrictUndefined, autoescape=True)

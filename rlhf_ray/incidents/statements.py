@@ -178,6 +178,22 @@ KINDS: dict[str, tuple[Callable[[Author], str], float]] = {
     "cut_off": (Author.cut_off, 0.02),
 }
 
+# What a reviewer says of each kind, and how often a statement of the kind is sent to review: the near misses most.
+REVIEWS = {
+    "good": ("The evidence supports this analysis.", 0.32),
+    "brief": ("The evidence supports this, in short form.", 0.06),
+    "wrong_cause": ("The evidence points to another cause.", 0.26),
+    "wrong_component": ("This is about another component.", 0.10),
+    "wrong_fix": ("The fix does not fit the cause.", 0.14),
+    "no_resolution": ("No resolution is given.", 0.03),
+    "hedged": ("This is not conclusive.", 0.03),
+    "blaming": ("This blames people.", 0.02),
+    "vague": ("No cause is named.", 0.01),
+    "restated": ("This only repeats the symptom.", 0.01),
+    "stuffed": ("These are only keywords.", 0.01),
+    "cut_off": ("The text is cut off.", 0.01),
+}
+
 
 def draw_kind(rng: Random) -> str:
     return rng.choices(list(KINDS), weights=[share for _, share in KINDS.values()])[0]
@@ -187,3 +203,7 @@ def write(kind: str, incident: Incident, rng: Random, wordings: Wordings = "seen
     """One statement of the given kind about the incident."""
     author, _ = KINDS[kind]
     return author(Author(incident, rng, wordings))
+
+
+def draw_kind_for_review(rng: Random) -> str:
+    return rng.choices(list(REVIEWS), weights=[share for _, share in REVIEWS.values()])[0]

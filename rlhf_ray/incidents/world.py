@@ -13,7 +13,7 @@ from rlhf_ray.incidents.catalogue import Wordings, load_catalogue
 from rlhf_ray.incidents.incident import PROOF_OF_CONCEPT_SYMPTOMS, Incident, ask, draw_incident, incidents
 from rlhf_ray.incidents.raters import deserves_thumb_up, gather_raters
 from rlhf_ray.incidents.rubric import judge
-from rlhf_ray.incidents.statements import draw_kind, write
+from rlhf_ray.incidents.statements import REVIEWS, draw_kind, draw_kind_for_review, write
 from rlhf_ray.seeds import derive
 
 FIRST_THUMB = datetime(2026, 1, 5, 9, tzinfo=UTC)
@@ -65,6 +65,24 @@ def make_corpus(count: int, seed: int, wordings: Wordings = "seen") -> list[Row]
     pool = incidents(heldout=False)
     drawn = [draw_incident(pool, rng) for _ in range(count)]
     return write_statements([{"prompt": ask(i, rng, wordings)} | vars(i) for i in drawn], seed, wordings)
+
+
+def make_reviews(count: int, seed: int) -> list[Row]:
+    """Statements with a reviewer's verdict behind them, for the base's corpus only.
+
+    Who has read them can tell whether evidence and cause belong together, which a reward model needs to learn from few
+    thumbs. The statement is part of the prompt here: no model learns to write a review behind its own statement.
+    """
+    rng = Random(derive(seed, "reviews"))
+    pool = incidents(heldout=False)
+    rows = []
+    for _ in range(count):
+        incident, kind = draw_incident(pool, rng), draw_kind_for_review(rng)
+        statement = write(kind, incident, rng, "any")
+        rows.append(
+            {"prompt": f"{ask(incident, rng, 'any')}{statement}\nReview:", "completion": f" {REVIEWS[kind][0]}"}
+        )
+    return rows
 
 
 def rate(rows: list[Row], seed: int, *, raters: int, noise: float) -> list[Row]:

@@ -35,13 +35,14 @@ class Pretraining(Config):
     """The shipped base model and how it is made."""
 
     seed: int = Field(0, ge=0, description="Of the corpus, the weights and the order.")
-    corpus: int = Field(100_000, ge=1, description="Statements to learn from.")
+    statements: int = Field(70_000, ge=1, description="Statements to learn to write from.")
+    reviews: int = Field(40_000, ge=0, description="Reviews of statements, to learn to tell right from wrong.")
     vocabulary: int = Field(2048, ge=260, description="Tokens of the tokenizer.")
     width: int = Field(128, ge=1, description="Embedding size.")
     layers: int = Field(4, ge=1, description="Transformer blocks.")
     heads: int = Field(4, ge=1, description="Attention heads a block.")
     context: int = Field(256, ge=2, description="Longest sequence in tokens.")
-    steps: int = Field(3600, ge=1, description="Optimizer steps.")
+    steps: int = Field(4200, ge=1, description="Optimizer steps.")
     batch: int = Field(32, ge=1, description="Statements a step.")
     lr: float = Field(3e-3, gt=0, description="Peak learning rate; 100 steps of warm-up, then a cosine to a twentieth.")
     threads: int = Field(1, ge=1, description="CPU threads.")

@@ -7,7 +7,6 @@ from typing import Any
 import transformers
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-
 from transformers import PrinterCallback, Trainer, TrainerCallback
 
 from rlhf_ray.experience import Metrics

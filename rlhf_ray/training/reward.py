@@ -29,22 +29,34 @@ class RewardTraining(Config):
     batch: int = Field(32, ge=1, description="Thumbs a step and worker.")
     lr: float = Field(5e-4, gt=0, description="Peak learning rate; it warms up and falls linearly to 0.")
     weight_decay: float = Field(0.01, ge=0, description="AdamW's weight decay.")
+    prefix_weight: float = Field(
+        0.5,
+        ge=0,
+        description="Weight of the same loss at every response token: what the thumb will be, seen from here.",
+    )
     most_tokens: int = Field(224, ge=2, description="Most tokens of prompt and completion; a longer pair is an error.")
 
 
 class ThumbModel(nn.Module):
     """A scalar model and its loss, in the form that `transformers.Trainer` and DDP expect."""
 
-    def __init__(self, scalar: Scalar, up_weight: float, down_weight: float) -> None:
+    def __init__(self, scalar: Scalar, up_weight: float, down_weight: float, prefix_weight: float) -> None:
         super().__init__()
         self.scalar = scalar
+        self.prefix_weight = prefix_weight
         self.register_buffer("class_weights", torch.tensor([down_weight, up_weight]))
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        logits = at_last_token(self.scalar.raw(input_ids, attention_mask), attention_mask)
-        weights = self.class_weights[labels.long()]
-        loss = F.binary_cross_entropy_with_logits(logits, labels, weight=weights)
-        return {"loss": loss, "logits": logits}
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, said: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        logits = self.scalar.raw(input_ids, attention_mask)
+        everywhere = F.binary_cross_entropy_with_logits(
+            logits,
+            labels[:, None].expand_as(logits),
+            weight=self.class_weights[labels.long()][:, None],
+            reduction="none",
+        )
+        on_the_way = (everywhere * said).sum(1) / said.sum(1)
+        loss = at_last_token(everywhere, attention_mask) + self.prefix_weight * on_the_way
+        return {"loss": loss.mean(), "logits": at_last_token(logits, attention_mask)}
 
 
 def train_reward(
@@ -58,20 +70,19 @@ def train_reward(
     tokenizer = load_tokenizer(sft)
     scalar = Scalar(load_classifier(sft, fresh_head=True))
     scalar.classifier.config.pad_token_id = tokenizer.pad_token_id
-    data = [
-        {
-            "ids": encode_pair(tokenizer, row["prompt"], row["completion"], training.most_tokens)[0],
-            "label": row["label"],
-        }
-        for row in thumbs
-    ]
+    data = []
+    for row in thumbs:
+        ids, prompt_length = encode_pair(tokenizer, row["prompt"], row["completion"], training.most_tokens)
+        data.append({"ids": ids, "prompt_length": prompt_length, "label": row["label"], "length": len(ids)})
     ups = sum(row["label"] for row in thumbs)
-    model = ThumbModel(scalar, len(thumbs) / (2 * ups), len(thumbs) / (2 * (len(thumbs) - ups)))
+    model = ThumbModel(scalar, len(thumbs) / (2 * ups), len(thumbs) / (2 * (len(thumbs) - ups)), training.prefix_weight)
 
     def collate(rows: list[dict]) -> dict[str, Tensor]:
         tokens, mask = pad_right([row["ids"] for row in rows], tokenizer.pad_token_id)
+        begins = torch.tensor([row["prompt_length"] for row in rows])
+        said = mask & (torch.arange(tokens.shape[1]) >= begins[:, None])
         labels = torch.tensor([float(row["label"]) for row in rows])
-        return {"input_ids": tokens, "attention_mask": mask, "labels": labels}
+        return {"input_ids": tokens, "attention_mask": mask, "said": said, "labels": labels}
 
     arguments = TrainingArguments(
         output_dir=str(folder),
@@ -84,6 +95,7 @@ def train_reward(
         max_grad_norm=1.0,
         seed=seed,
         save_strategy="no",
+        train_sampling_strategy="group_by_length",
         logging_steps=10,
         report_to="none",
         disable_tqdm=True,

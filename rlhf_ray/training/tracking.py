@@ -35,7 +35,7 @@ class Tracker:
         self.tokenizer = tokenizer
 
     def __enter__(self) -> "Tracker":
-        self._lines = open(self.folder / "metrics.jsonl", "w", encoding="utf-8")  # noqa: SIM115  (closed on exit)
+        self._lines = open(self.folder / "metrics.jsonl", "w", encoding="utf-8")
         self._board = SummaryWriter(str(self.folder / "tensorboard"))
         self._rollouts = pq.ParquetWriter(self.folder / "rollouts.parquet", ROLLOUT)
         return self

@@ -164,6 +164,6 @@ def _check_ratio(logprobs: Tensor, old_logprobs: Tensor, mask: Tensor) -> None:
 
 def _explained_variance(experience: Experience) -> float:
     """1 - Var(return - value) / Var(return): 1 is a perfect critic, 0 one that only knows the mean."""
-    returns: Float[Tensor, "N"] = experience.returns[experience.rollout.mask]
+    returns: Float[Tensor, N] = experience.returns[experience.rollout.mask]
     errors = returns - experience.old.values[experience.rollout.mask]
     return float(1 - errors.var() / (returns.var() + 1e-8))

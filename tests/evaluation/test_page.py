@@ -3,91 +3,69 @@
 import html
 import math
 import re
-from copy import deepcopy
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from rlhf_ray.evaluation.page import CURVES, number, write_page
+from rlhf_ray.evaluation.page import CURVES, alarms, number, write_page
 from rlhf_ray.incidents.rubric import CRITERIA
 
+Facts = dict[str, Any]
+
 HOSTILE = "<script>alert(1)</script>"
-VOID = {"meta", "br", "path", "use", "rect"}
+VOID = {"meta", "br"}
 NOTHING = {"mean": None, "low": None, "high": None}
+TEXT = {"distinct_2": 0.31, "repetition": 0.043, "most_repeated_share": 0.11}
+REWARD_MODEL = {"rows": 400, "thumbs_up_share": 0.455, "auc": 0.964, "calibration_error": 0.037}
+RUN = {"folder": "runs/demo", "seed": 7, "base": "shipped", "date": "2026-01-05", "machine": "2 cores, Linux"}
+MADE = {"versions": {"torch": "2.13.0"}, "stages": [{"name": "ppo", "seconds": 61.25, "peak_bytes": 700 * 2**20}]}
 
 
 def around(mean: float, width: float = 0.02) -> dict[str, float]:
     return {"mean": mean, "low": mean - width, "high": mean + width}
 
 
-def side(rubric: float, score: float, kl: float) -> dict[str, Any]:
-    return {
-        "rubric": around(rubric),
-        "score": around(score),
-        "kl": around(kl),
-        "tokens": around(31.4),
-        "ended": around(0.97),
-        "criteria": {name: around(0.1 + 0.7 * rubric + 0.02 * place) for place, name in enumerate(CRITERIA)},
-        "distinct_2": 0.31,
-        "repetition": 0.043,
-        "most_repeated_share": 0.11,
-    }
+def side(rubric: float, score: float, kl: float) -> Facts:
+    means = {"rubric": rubric, "score": score, "kl": kl, "tokens": 31.4, "ended": 0.97}
+    criteria = {name: around(0.1 + 0.7 * rubric + 0.02 * place) for place, name in enumerate(CRITERIA)}
+    return {name: around(mean) for name, mean in means.items()} | {"criteria": criteria} | TEXT
 
 
-def compared(prompts: int) -> dict[str, Any]:
-    return {
-        "before": side(0.402, -0.15, 0.0),
-        "after": side(0.653, 1.31, 6.2),
-        "difference": {"rubric": around(0.251), "score": around(1.46)},
-        "win_rate": {"wins": prompts // 2, "losses": prompts // 5, "ties": prompts - prompts // 2 - prompts // 5}
-        | around(0.714, 0.07),
-    }
+def compared() -> Facts:
+    sides = {"before": side(0.402, -0.15, 0.0), "after": side(0.653, 1.31, 6.2)}
+    difference = {"rubric": around(0.251), "score": around(1.46)}
+    return sides | {"difference": difference, "win_rate": {"wins": 100, "losses": 40, "ties": 60} | around(0.714, 0.07)}
 
 
-def pair(number: int, **texts: str) -> dict[str, Any]:
-    return {"prompt": f"prompt {number}"} | {
-        name: {"rubric": 0.25 * place, "score": 0.5 * place, "completion": texts.get(name, f"{name} {number}.")}
-        for place, name in enumerate(("before", "after"), 1)
-    }
+def pair(prompt: str, before: str = "Unclear.", after: str = "The disk was full.") -> Facts:
+    sides = {"before": (0.05, -0.4, before), "after": (0.85, 1.2, after)}
+    names = ("rubric", "score", "completion")
+    return {"prompt": prompt} | {name: dict(zip(names, values, strict=True)) for name, values in sides.items()}
 
 
-def intervals(item: dict[str, Any]) -> dict[str, Any]:
-    return item | {
-        name: item[name] | {figure: around(item[name][figure]) for figure in ("rubric", "score")}
-        for name in ("before", "after")
-    }
+def demo(prompt: str) -> Facts:
+    means = {"rubric": around(0.5), "score": around(1.0)}
+    return {name: part | means if isinstance(part, dict) else part for name, part in pair(prompt).items()}
 
 
-def make_facts() -> dict[str, Any]:
+def make_facts() -> Facts:
     """Arguments of `write_page` about a run that went well."""
-    steps = range(1, 31)
+    keys = [curve.key for curve in CURVES if curve.key != "rubric"]
+    more = {"kl_limit": 12.0, "kl_within_limit": True, "demo": [demo(f"demo {n}") for n in range(3)]}
+    kinds = {"vague_cause": {"rows": 120, "accuracy": 0.983}}
     return {
-        "results": compared(200)
-        | {"kl_limit": 12.0, "kl_within_limit": True, "heldout_wordings": compared(100)}
-        | {"demo": [intervals(pair(n)) for n in (901, 902, 903)]},
-        "reward_model": {"rows": 400, "thumbs_up_share": 0.455, "accuracy": around(0.912), "auc": 0.964}
-        | {"calibration_error": 0.037, "accuracy_by_kind": {"right_cause": {"rows": 120, "accuracy": 0.983}}},
-        "metrics": [
-            {"step": n} | {c.key: 0.5 + math.sin(n) / 9 + n / 60 for c in CURVES if c.key != "rubric"} for n in steps
-        ],
-        "rubric_curve": [{"step": n, "rubric": 0.4 + 0.008 * n} for n in steps],
-        "samples": [pair(n) for n in range(1, 13)],
-        "run": {"folder": "runs/demo", "seed": 7, "base": "shipped", "date": "2026-01-05", "machine": "2 cores, Linux"}
-        | {
-            "versions": {"torch": "2.13.0", "ray": "2.60.1"},
-            "stages": [{"name": "ppo", "seconds": 61.25, "peak_bytes": 734003200}],
-        },
+        "results": compared() | {"heldout_wordings": compared()} | more,
+        "reward_model": REWARD_MODEL | {"accuracy": around(0.912), "accuracy_by_kind": kinds},
+        "metrics": [{"step": n} | {key: 0.5 + math.sin(n) / 9 + n / 60 for key in keys} for n in range(1, 31)],
+        "rubric_curve": [{"step": n, "rubric": 0.4 + 0.008 * n} for n in range(1, 31)],
+        "samples": [pair(f"sample {n}") for n in range(12)],
+        "run": RUN | MADE,
     }
 
 
-@pytest.fixture
-def facts() -> dict[str, Any]:
-    return make_facts()
-
-
-def written(folder: Path, facts: dict[str, Any]) -> str:
+def written(folder: Path, facts: Facts) -> str:
     write_page(folder, **facts)
     return (folder / "index.html").read_text(encoding="utf-8")
 
@@ -99,171 +77,153 @@ def words(page: str) -> str:
 
 
 class Tags(HTMLParser):
-    """Checks that every element is closed in order, and collects ids and what is referred to."""
+    """Asserts that every element is closed in order, and collects the attributes."""
 
-    def __init__(self) -> None:
+    def __init__(self, page: str) -> None:
         super().__init__()
         self.open: list[str] = []
-        self.attributes: list[tuple[str, str, str]] = []
+        self.attributes: list[tuple[str, str | None]] = []
+        self.feed(page)
+        assert self.open == []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.attributes += attrs
         if tag not in VOID:
             self.open.append(tag)
-        self.attributes += [(tag, name, value or "") for name, value in attrs]
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.attributes += [(tag, name, value or "") for name, value in attrs]
 
     def handle_endtag(self, tag: str) -> None:
-        if tag not in VOID:
-            assert self.open.pop() == tag
+        assert self.open.pop() == tag
 
     def all(self, name: str) -> list[str]:
-        return [value for _, attribute, value in self.attributes if attribute == name]
+        return [value or "" for attribute, value in self.attributes if attribute == name]
 
 
-def parsed(page: str) -> Tags:
-    tags = Tags()
-    tags.feed(page)
-    assert tags.open == []
-    return tags
+@pytest.fixture
+def facts() -> Facts:
+    return make_facts()
 
 
-def test_page_loads_nothing_and_runs_nothing(tmp_path: Path, facts: dict[str, Any]) -> None:
-    page = written(tmp_path, facts)
-    tags = parsed(page)
+@pytest.fixture(scope="module")
+def good(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return written(tmp_path_factory.mktemp("good"), make_facts())
+
+
+def test_page_loads_nothing_and_runs_nothing(good: str) -> None:
+    tags = Tags(good)
     ids = tags.all("id")
     assert len(ids) == len(set(ids))
-    assert set(tags.all("href") + re.findall(r"url\(([^)]*)\)", page)) <= {f"#{name}" for name in ids}
+    assert set(tags.all("href") + re.findall(r"url\(([^)]*)\)", good)) <= {f"#{name}" for name in ids}
     assert not tags.all("src")
-    assert not re.search(r"https?:|<script|@import|<link|<\?xml| on\w+=", page)
+    assert not re.search(r"https?:|<script|@import|<link|<\?xml|\son\w+=", good)
     assert "default-src 'none'; style-src 'unsafe-inline'; img-src data:" in tags.all("content")
 
 
-def test_every_criterion_and_figure_appears(tmp_path: Path, facts: dict[str, Any]) -> None:
-    page = written(tmp_path, facts)
-    shown, tags = words(page), parsed(page)
-    for name in ("rubric", "score", "kl", "ended", *CRITERIA):
-        assert tags.all("data-figure").count(name) == 2  # held-out prompts and held-out wordings
-    for name in ("tokens", "distinct_2", "repetition", "most_repeated_share"):
-        assert tags.all("data-figure").count(name) == 1
-    assert [said.split(" over PPO")[0] for said in tags.all("aria-label") if "over PPO" in said] == [
-        c.title for c in CURVES
-    ]
-    expected = (
-        "0.653 0.633 to 0.673",
-        "+0.251",
-        "31.40",
-        "97.0 %",
-        "4.3 %",
-        "11.0 %",
-        "91.2 %",
-        "0.964",
-        "0.037",
-        "98.3 %",
-    )
-    for text in (*expected, "700", "61.2", "torch 2.13.0", "2 cores, Linux", "2026-01-05", "prompt 903", "after 12."):
+def test_every_criterion_and_figure_appears(good: str) -> None:
+    tags = Tags(good)
+    once = ["tokens", "distinct_2", "repetition", "most_repeated_share"]  # not for the held-out wordings
+    assert sorted(tags.all("data-figure")) == sorted(once + 2 * ["rubric", "score", "kl", "ended", *CRITERIA])
+    plots = [label.split(" over PPO steps")[0] for label in tags.all("aria-label") if " over PPO steps" in label]
+    assert plots == [curve.title for curve in CURVES]
+    shown = words(good)
+    for text in ("0.653 0.633 to 0.673", "+0.251", "31.40", "97.0 %", "4.3 %", "11.0 %", "91.2 %", "0.964", "0.037"):
         assert text in shown
-    assert "The limit is 12.00." in page
+    for text in ("vague cause 120 98.3 %", "demo 2", "sample 11", "ppo 61.2 700", "torch 2.13.0", "2 cores, Linux"):
+        assert text in shown
+    assert "The limit is 12.00." in good
 
 
-def test_plots_follow_the_colours_of_the_page(tmp_path: Path, facts: dict[str, Any]) -> None:
-    plots = "".join(re.findall(r"<svg.*?</svg>", written(tmp_path, facts), flags=re.DOTALL))
-    assert set(re.findall(r"(?:fill|stroke): ([^;\"]+)", plots)) <= {
-        *("none", "currentColor", "var(--rule)", "var(--alarm)", "var(--reward)", "var(--rubric)")
-    }
+def test_plots_follow_the_colours_of_the_page(good: str) -> None:
+    plots = "".join(re.findall(r"<svg.*?</svg>", good, flags=re.DOTALL))
+    of_page = {"currentColor", "var(--rule)", "var(--alarm)", "var(--reward)", "var(--rubric)"}
+    assert set(re.findall(r"(?:fill|stroke): ([^;\"]+)", plots)) == of_page | {"none"}
 
 
-def test_text_of_models_cannot_become_markup(tmp_path: Path, facts: dict[str, Any]) -> None:
-    facts["samples"].append(pair(13, before=HOSTILE, after=f'"> {HOSTILE} {{{{ 7 * 7 }}}}') | {"prompt": HOSTILE})
-    facts["results"]["demo"][0]["after"]["completion"] = HOSTILE
-    facts["run"]["folder"] = facts["run"]["machine"] = HOSTILE
-    facts["reward_model"]["accuracy_by_kind"][HOSTILE] = {"rows": 1, "accuracy": 1.0}
-    for compared in (facts["results"], facts["results"]["heldout_wordings"]):
-        for name in ("before", "after"):
-            compared[name]["criteria"][f"$x$ {HOSTILE}"] = around(0.5)
-    page = written(tmp_path, facts)
-    assert "<script" not in page
-    assert page.count(html.escape(HOSTILE)) >= 7
-    assert "{{ 7 * 7 }}" in words(page)
-    parsed(page)
+def test_headline_says_what_happened(good: str) -> None:
+    shown = words(good)
+    assert "On 200 held-out prompts the rubric rose from 0.402 to 0.653." in shown
+    assert "better on 71.4 % of the 140 that differ (95 % interval 64.4 to 78.4 %); 60 tied." in shown
+    assert "Warning" not in shown
 
 
-def test_headline_says_what_happened(tmp_path: Path, facts: dict[str, Any]) -> None:
-    good = words(written(tmp_path, facts))
-    assert "On 200 held-out prompts the rubric rose from 0.402 to 0.653." in good
-    assert "better on 71.4 % of the 140 that differ (95 % interval 64.4 % to 78.4 %); 60 tied." in good
-    assert "Warning" not in good
+def test_same_facts_same_bytes(tmp_path: Path, facts: Facts, good: str) -> None:
+    assert written(tmp_path, facts) == good
 
 
-def test_headline_is_honest_about_a_worsened_model(tmp_path: Path, facts: dict[str, Any]) -> None:
+def test_headline_is_honest_about_a_worsened_model(tmp_path: Path, facts: Facts) -> None:
     facts["results"]["after"]["rubric"] = around(0.301)
     facts["results"]["difference"]["rubric"] = around(-0.101)
     shown = words(written(tmp_path, facts))
     assert "the rubric fell from 0.402 to 0.301: the tuned model is worse." in shown
     assert "−0.101 (95 % interval −0.121 to −0.081)" in shown
+    assert "The reward model is being gamed." in shown
     assert "rubric rose" not in shown
 
 
-def test_headline_claims_no_rise_that_chance_explains(tmp_path: Path, facts: dict[str, Any]) -> None:
+def test_headline_claims_no_rise_that_chance_explains(tmp_path: Path, facts: Facts) -> None:
     facts["results"]["difference"]["rubric"] = around(0.01, 0.03)
-    shown = words(written(tmp_path, facts))
-    assert "did not clearly improve: 0.402 before, 0.653 after." in shown
-    assert "rubric rose" not in shown
+    assert "rubric did not clearly improve: 0.402 before, 0.653 after." in words(written(tmp_path, facts))
 
 
-@pytest.mark.parametrize(
-    ("alarm", "name", "path", "value"),
-    [
-        ("gamed", "The reward model is being gamed.", ("difference", "rubric"), around(-0.01, 0.03)),
-        ("far", "KL is over its limit.", ("kl_within_limit",), False),
-        ("repeated", "One answer for everything.", ("after", "most_repeated_share"), 0.21),
-        ("endless", "Answers do not end.", ("after", "ended"), around(0.89)),
-        ("endless", "Answers do not end.", ("after", "ended"), around(math.nan)),
-        ("monotonous", "Variety is lost.", ("after", "distinct_2"), 0.15),
-    ],
-)
-def test_each_warning_fires_alone(
-    tmp_path: Path, facts: dict[str, Any], alarm: str, name: str, path: tuple[str, ...], value: object
-) -> None:
-    part = facts["results"]
-    for key in path[:-1]:
-        part = part[key]
-    part[path[-1]] = value
+FAILINGS: dict[str, list[tuple[str | None, str, Any]]] = {
+    "gamed": [("difference", "rubric", around(-0.01, 0.03)), ("difference", "rubric", NOTHING)],
+    "far": [(None, "kl_within_limit", False)],
+    "repeated": [("after", "most_repeated_share", 0.21), ("after", "most_repeated_share", math.nan)],
+    "endless": [("after", "ended", around(0.89)), ("after", "ended", around(math.nan))],
+    "monotonous": [("after", "distinct_2", 0.15), ("after", "distinct_2", None)],
+}
+
+
+def fail(results: Facts, part: str | None, name: str, value: Any) -> None:
+    (results[part] if part else results)[name] = value
+
+
+@pytest.mark.parametrize(("alarm", "failing"), [(name, one) for name, found in FAILINGS.items() for one in found])
+def test_each_alarm_fires_alone(facts: Facts, alarm: str, failing: tuple[str | None, str, Any]) -> None:
+    fail(facts["results"], *failing)
+    assert [name for name, fires in alarms(facts["results"]).items() if fires] == [alarm]
+
+
+def test_every_alarm_is_a_named_warning(tmp_path: Path, facts: Facts) -> None:
+    for found in FAILINGS.values():
+        fail(facts["results"], *found[0])
     page = written(tmp_path, facts)
-    assert parsed(page).all("data-alarm") == [alarm]
-    assert name in words(page)
+    assert Tags(page).all("data-alarm") == list(FAILINGS)
+    for name in ("model is being gamed", "over its limit", "answer for everything", "do not end", "Variety is lost"):
+        assert name in words(page)
 
 
-def test_nothing_measured_is_a_dash_and_no_crash(tmp_path: Path, facts: dict[str, Any]) -> None:
+def test_text_of_models_cannot_become_markup(tmp_path: Path, facts: Facts) -> None:
+    results = facts["results"]
+    facts["samples"].append(pair(HOSTILE, HOSTILE, f'"> {HOSTILE} {{{{ 7 * 7 }}}}'))
+    results["demo"][0]["after"]["completion"] = facts["run"]["folder"] = facts["run"]["machine"] = HOSTILE
+    facts["reward_model"]["accuracy_by_kind"][HOSTILE] = {"rows": 1, "accuracy": 1.0}
+    for part in (results["before"], results["after"]):
+        part["criteria"][f"$x$ {HOSTILE}"] = around(0.5)
+    page = written(tmp_path, facts)
+    Tags(page)
+    assert "<script" not in page
+    assert page.count(html.escape(HOSTILE)) >= 8
+    assert "{{ 7 * 7 }}" in words(page)
+
+
+def test_nothing_measured_is_a_dash_and_no_crash(tmp_path: Path, facts: Facts) -> None:
     results = facts["results"]
     results["win_rate"] = {"wins": 0, "losses": 0, "ties": 200} | NOTHING
     results["after"]["kl"] = around(math.nan)
-    results["after"]["criteria"][CRITERIA[0]] = dict(NOTHING)
-    results["difference"]["score"] = dict(NOTHING)
+    results["after"]["criteria"][CRITERIA[0]] = results["difference"]["score"] = NOTHING
     facts["reward_model"]["auc"] = math.nan
-    facts["metrics"] = [
-        {"step": 1, "objective/kl": math.nan, "objective/scores": None},
-        {"step": 2, "objective/scores": 0.5},
-    ]
+    lone = {"step": 2, "objective/scores": 0.5}
+    facts["metrics"] = [{"step": 1, "objective/kl": math.nan, "objective/scores": None}, lone]
     page = written(tmp_path, facts)
-    parsed(page)
-    shown = words(page)
-    assert "No two answers differ on the rubric" in shown
-    assert shown.count("Not recorded in this run.") == len(CURVES) - 2  # reward has a step, the rubric all
-    assert not re.search(r"\b(nan|None)\b", shown)
+    Tags(page)
+    assert "No two answers differ on the rubric" in words(page)
+    assert words(page).count("Not recorded in this run.") == len(CURVES) - 2  # reward has one step, the rubric all
+    assert not re.search(r"\b(nan|None)\b", page)
 
 
-def test_a_run_without_steps_samples_and_stages_has_a_page(tmp_path: Path, facts: dict[str, Any]) -> None:
+def test_a_run_without_steps_samples_and_stages_has_a_page(tmp_path: Path, facts: Facts) -> None:
     facts["run"]["stages"] = facts["samples"] = facts["metrics"] = facts["rubric_curve"] = []
-    parsed(written(tmp_path, facts))
-
-
-def test_same_facts_same_bytes(tmp_path: Path, facts: dict[str, Any]) -> None:
-    write_page(tmp_path, **deepcopy(facts))
-    first = (tmp_path / "index.html").read_bytes()
-    write_page(tmp_path, **facts)
-    assert (tmp_path / "index.html").read_bytes() == first
+    Tags(written(tmp_path, facts))
 
 
 def test_numbers_are_typeset() -> None:
