@@ -69,10 +69,12 @@ def _set(values: dict[str, Any], override: str) -> None:
 
 def _first_mistake(error: ValidationError, kind: type[Config]) -> str:
     mistake = error.errors()[0]
-    where = ".".join(str(part) for part in mistake["loc"])
+    kinds = {found.__name__ for found in Config.__subclasses__()}  # pydantic names the branch of a union it tried
+    path = [str(part) for part in mistake["loc"] if part not in kinds]
+    where = ".".join(path)
     if mistake["type"] == "extra_forbidden":
-        known = _keys_at(kind, mistake["loc"][:-1])
-        near = difflib.get_close_matches(str(mistake["loc"][-1]), known, n=1)
+        known = _keys_at(kind, path[:-1])
+        near = difflib.get_close_matches(path[-1], known, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(known)}"
         return f"{where}: unknown key, {hint}"
     said = mistake["msg"].removeprefix("Value error, ")
@@ -83,9 +85,9 @@ def _first_mistake(error: ValidationError, kind: type[Config]) -> str:
     return f"{where}: {said[0].lower()}{said[1:]}, got {mistake['input']!r}"
 
 
-def _keys_at(kind: type[Config], path: tuple[int | str, ...]) -> list[str]:
+def _keys_at(kind: type[Config], path: list[str]) -> list[str]:
     for part in path:
-        field = kind.model_fields.get(str(part))
+        field = kind.model_fields.get(part)
         nested = [c for c in Config.__subclasses__() if field and c.__name__ in str(field.annotation)]
         if not nested:
             return []

@@ -68,12 +68,13 @@ class RunConfig(Config):
         width = self.sampling.prompt_tokens + self.sampling.response_tokens + 1
         if self.reward.most_tokens < width:
             raise ValueError(
-                f"reward.most_tokens: expected at least {width} (sampling.prompt_tokens + sampling.response_tokens + 1), "
-                f"got {self.reward.most_tokens}"
+                f"reward.most_tokens: expected at least sampling.prompt_tokens + sampling.response_tokens + 1 "
+                f"({width}), got {self.reward.most_tokens}"
             )
         if self.learning.minibatch > self.ppo.episodes:
             raise ValueError(
-                f"learning.minibatch: expected at most ppo.episodes ({self.ppo.episodes}), got {self.learning.minibatch}"
+                f"learning.minibatch: expected at most ppo.episodes ({self.ppo.episodes}), "
+                f"got {self.learning.minibatch}"
             )
         return self
 
@@ -91,5 +92,6 @@ class RunConfig(Config):
         width, context = self.sampling.prompt_tokens + self.sampling.response_tokens, context_length(self.base)
         if width > context:
             raise BadInput(
-                f"sampling: expected prompt_tokens + response_tokens of at most {context}, the context of {self.base}, got {width}"
+                f"sampling: expected prompt_tokens + response_tokens of at most {context}, the context of {self.base}, "
+                f"got {width}"
             )

@@ -37,9 +37,8 @@ def check_resources(cluster: Cluster) -> None:
     for kind, each, field in (("CPU", cluster.threads_each, "threads_each"), ("GPU", cluster.gpus_each, "gpus_each")):
         need = cluster.seats * each
         if need > have.get(kind, 0):
-            raise BadInput(
-                f"cluster: need {need:g} {kind}s ({cluster.seats} seats with {field}={each:g}), have {have.get(kind, 0):g}"
-            )
+            plan = f"{cluster.seats} seat(s) with {field}={each:g}"
+            raise BadInput(f"cluster: need {need:g} {kind}s ({plan}), have {have.get(kind, 0):g}")
 
 
 def wait_for(refs: Sequence[Any], whom: str, deadline_s: float) -> list[Any]:
@@ -57,7 +56,7 @@ def wait_for(refs: Sequence[Any], whom: str, deadline_s: float) -> list[Any]:
 def environment(threads: int) -> dict[str, dict[str, str]]:
     """The runtime environment of a process that computes.
 
-    Freed memory is kept for the next step: giving it back to the system and faulting it in again costs a third of a step.
+    Freed memory is kept for the next step: to give it back and fault it in again costs a third of a step.
     """
     return {
         "env_vars": {

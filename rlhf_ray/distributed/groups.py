@@ -17,7 +17,7 @@ Part = TypeVar("Part", bound=Batch)
 
 @dataclass(frozen=True)
 class RayWeights:
-    """Weights in the object store. Ray does not unpack a reference inside a dataclass: only who calls `fetch` reads them."""
+    """Weights in the object store. Ray unpacks no reference inside a dataclass: only who calls `fetch` reads them."""
 
     version: int
     ref: ObjectRef

@@ -8,7 +8,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from pydantic import BaseModel
 
-_TEMPLATES = Environment(
+_TEMPLATES = Environment(  # noqa: S701  (Markdown, not HTML)
     loader=PackageLoader("rlhf_ray.evaluation"), undefined=StrictUndefined, keep_trailing_newline=True
 )
 

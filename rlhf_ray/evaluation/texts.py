@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
+from itertools import pairwise
 
 
 def distinct_2(texts: Sequence[str]) -> float:
@@ -26,4 +27,4 @@ def most_repeated_share(texts: Sequence[str], causes: Sequence[str]) -> float:
 
 def _pairs(text: str) -> list[tuple[str, str]]:
     words = text.lower().split()
-    return list(zip(words, words[1:], strict=False))
+    return list(pairwise(words))

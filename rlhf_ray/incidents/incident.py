@@ -13,7 +13,7 @@ PROOF_OF_CONCEPT_SYMPTOMS = ("API latency spike", "database connection failure",
 
 @dataclass(frozen=True)
 class Incident:
-    """What really happened. `cause` is empty where no evidence is given: then every cause that explains the symptom is right."""
+    """What really happened. Without evidence `cause` is empty: every cause that explains the symptom is right then."""
 
     symptom: str
     service: str = ""

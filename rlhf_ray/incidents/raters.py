@@ -12,7 +12,7 @@ SHARPNESS = 25.0  # how fast the chance of a thumb up grows with quality: 0.1 ab
 
 @dataclass(frozen=True)
 class Rater:
-    """`leniency` is added to the log-odds of a thumb up; `noise` is the chance that the thumb is given the wrong way."""
+    """`leniency` is added to the log-odds of a thumb up; `noise` is the chance that it is given the wrong way."""
 
     name: str
     leniency: float

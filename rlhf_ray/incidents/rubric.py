@@ -1,4 +1,4 @@
-"""The judge that training never sees: named criteria and a score, read off a statement and the incident's true cause."""
+"""The judge that training never sees: criteria and a score, read off a statement and the incident's true cause."""
 
 import re
 from collections.abc import Iterator
@@ -16,11 +16,12 @@ FORM = {"blameless": 0.5, "concise_finished": 0.6, "not_stuffed": 0.2}  # what i
 
 HEDGE = re.compile(
     r"\b((?<!\d )(?<!in )may(?! \d)|might|maybe|perhaps|possibly|potentially|probably|presumably|apparently|could be"
-    r"|could have|unclear|uncertain|not certain|hard to say|best guess|we think|we believe|we suspect|seems?|appears? to"
-    r"|likely)\b"
+    r"|could have|unclear|uncertain|not certain|hard to say|best guess|we think|we believe|we suspect|seems?"
+    r"|appears? to|likely)\b"
 )
 UNRESOLVED = re.compile(
-    r"\b(ongoing|not been found|not yet|continues(?! (to|without|as))|still (being )?investigat\w+|under investigation)\b"
+    r"\b(ongoing|not been found|not yet|continues(?! (to|without|as))"
+    r"|still (being )?investigat\w+|under investigation)\b"
 )
 # What stands before a wording and denies it, unless the sentence turns ("not … but …") or gives a reason after it.
 DENIED_BEFORE = re.compile(
@@ -126,7 +127,7 @@ class _Reading:
 
 
 def _found(phrases: Phrases, text: str) -> Iterator[re.Match[str]]:
-    """Where wordings stand in a normalised text: the leading article is free, any one word may stand for the service."""
+    """Where wordings stand in a normalised text: the first article is free, any one word may stand for the service."""
     for literal, pattern in _patterns(phrases):
         if literal in text:
             yield from pattern.finditer(text)

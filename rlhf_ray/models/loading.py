@@ -12,8 +12,11 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.utils import logging
 
 from rlhf_ray.config import BadInput
+
+logging.disable_progress_bar()  # loading takes a moment; a bar for it would only clutter the log
 
 SHIPPED = "shipped"  # the config's name for the package's own base model
 
@@ -38,7 +41,7 @@ def load_causal(name: str) -> PreTrainedModel:
 
 
 def load_classifier(name: str, *, fresh_head: bool = False) -> PreTrainedModel:
-    """A sequence classifier with one output. With `fresh_head` its head is drawn from N(0, 1/(d+1)) (arXiv:2009.01325)."""
+    """A sequence classifier with one output. A fresh head is drawn from N(0, 1/(d+1)) (arXiv:2009.01325)."""
     model = _from_pretrained(AutoModelForSequenceClassification, name, num_labels=1, **_FORM)
     if not isinstance(getattr(model, "score", None), torch.nn.Linear):
         raise BadInput(

@@ -43,7 +43,7 @@ class Scalar(nn.Module):
     def raw(
         self, tokens: Int[Tensor, "B T"], mask: Bool[Tensor, "B T"], places: Int[Tensor, "B T"] | None = None
     ) -> Float[Tensor, "B T"]:
-        """The classifier's own logit at every token; at the last token of a rated response, the log-odds of a thumb up."""
+        """The classifier's own logit at every token; at the end of a response, the log-odds of a thumb up."""
         hidden = self.classifier.base_model(
             input_ids=tokens,
             attention_mask=mask.long(),
@@ -56,7 +56,7 @@ class Scalar(nn.Module):
 def response_scores(model: Scalar, rollout: Rollout, eos: int) -> Float[Tensor, "B"]:
     """The number at the end of each response.
 
-    A response that was cut off is read with the end-of-text token behind it, the form in which people rate cut-off texts.
+    One that was cut off is read with the end-of-text token behind it, the form in which people rate cut-off texts.
     """
     seq = sequences(_closed(rollout, eos))
     values = model(seq.tokens, seq.mask, seq.positions)

@@ -70,7 +70,7 @@ def train_tokenizer(texts: list[str], pretraining: Pretraining) -> PreTrainedTok
 def pretrain(
     corpus: list[Row], pretraining: Pretraining, folder: Path, report: Any, stop_after: int | None = None
 ) -> list[float]:
-    """Train tokenizer and model, write them to `folder` in bfloat16 with `losses.json`, and return the loss of each step.
+    """Train tokenizer and model, write them to `folder` in bfloat16 with `losses.json`; the loss of each step.
 
     `stop_after` ends early, on the same path, for those who only want to see the first losses again.
     """

@@ -4,14 +4,11 @@ import sys
 import time
 from typing import Any
 
-import transformers
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from transformers import PrinterCallback, Trainer, TrainerCallback
 
 from rlhf_ray.experience import Metrics
-
-transformers.utils.logging.disable_progress_bar()  # bars of their own inside ours
 
 LINE_EVERY = 5.0  # seconds between two lines of a log
 
@@ -50,8 +47,8 @@ class Reporter:
         if step < of and self._last_line and now - self._last_line < LINE_EVERY:
             return
         self._last_line = now
-        eta = (now - self._started) / max(1, step - 1) * (of - step)
-        print(f"{self.stage:<10} step {step}/{of}  eta {eta:.0f} s  {said}", file=sys.stderr, flush=True)
+        eta = f"eta {(now - self._started) / (step - 1) * (of - step):.0f} s  " if step > 1 else ""
+        print(f"{self.stage:<10} step {step}/{of}  {eta}{said}", file=sys.stderr, flush=True)
 
 
 class Logged(TrainerCallback):

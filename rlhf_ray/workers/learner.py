@@ -153,6 +153,7 @@ class Learner:
         return float(norm)
 
 
+@torch.no_grad()
 def _check_ratio(logprobs: Tensor, old_logprobs: Tensor, mask: Tensor) -> None:
     worst = float(torch.where(mask, (logprobs - old_logprobs).abs(), 0.0).max())
     if worst > RATIO_TOLERANCE:

@@ -1,0 +1,100 @@
+"""Configs are strict: whatever is wrong is said in one line that names the field, what was expected and what came."""
+
+from pathlib import Path
+
+import pytest
+
+from rlhf_ray.config import BadInput, Config, load
+from rlhf_ray.runs import RunConfig
+from rlhf_ray.training.pretrain import Pretraining
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    path = tmp_path / "tiny.yaml"
+    path.write_text("ppo: {steps: 3}\ncluster: none\n", encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("configs/rca/*.yaml")), ids=lambda path: path.name)
+def test_every_run_config_loads(path):
+    assert load(RunConfig, path).folder
+
+
+def test_the_pretraining_config_loads():
+    assert load(Pretraining, ROOT / "configs" / "pretrain.yaml").seed == 0
+
+
+def test_an_override_sets_a_nested_key(tiny):
+    config = load(RunConfig, tiny, ["ppo.steps=7", "returns.kl_coef=1e-2", "seed=4"])
+    assert (config.ppo.steps, config.returns.kl_coef, config.seed) == (7, 0.01, 4)
+
+
+def test_a_config_is_frozen(tiny):
+    with pytest.raises(ValueError, match="frozen"):
+        load(RunConfig, tiny).seed = 3
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("ppo.stepz=3", "ppo.stepz: unknown key, did you mean 'steps'?"),
+        ("pppo.steps=3", "pppo: unknown key, did you mean 'ppo'?"),
+        ("ppo.steps=many", "ppo.steps: input should be a valid integer, got 'many'"),
+        ("ppo.steps=0", "ppo.steps: input should be greater than or equal to 1, got 0"),
+        ("ppo.steps=true", "ppo.steps: input should be a valid integer, got True"),
+        ("ppo.steps=2.5", "ppo.steps: input should be a valid integer, got 2.5"),
+        ("cluster.samplers=0", "cluster.samplers: input should be greater than or equal to 1, got 0"),
+        ("cluster.samplerz=1", "cluster.samplerz: unknown key, did you mean 'samplers'?"),
+        ("sft.epochs=x", "sft.epochs: input should be a valid integer, got 'x'"),
+        ("learning.schedule=cubic", "learning.schedule: input should be 'constant' or 'linear', got 'cubic'"),
+        ("learning.minibatch=100", "learning.minibatch: expected at most ppo.episodes (64), got 100"),
+        ("reward.most_tokens=20", "reward.most_tokens: expected at least"),
+        ("seed", "seed: expected key=value"),
+        ("=3", "=3: expected key=value"),
+        ("ppo.steps=[", "ppo.steps: expected a YAML value, got '['"),
+    ],
+)
+def test_a_mistake_names_the_field_what_was_expected_and_what_came(tiny, override, said):
+    with pytest.raises(BadInput) as mistake:
+        load(RunConfig, tiny, [override])
+    assert said in str(mistake.value)
+    assert "\n" not in str(mistake.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("ppo: [", "expected valid YAML"),
+        ("- 1\n", "expected keys and values, got list"),
+        ("a: !!python/object/apply:os.getcwd []\n", "expected valid YAML"),
+        ("[" * 3000, "expected valid YAML"),
+        ("x" * 300_000, "expected a config of at most"),
+    ],
+    ids=["broken", "a list", "an object", "deep", "large"],
+)
+def test_a_file_that_is_no_config_is_refused(tmp_path, text, said):
+    path = tmp_path / "bad.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(BadInput, match=said):
+        load(RunConfig, path)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(BadInput, match=r"nowhere\.yaml: expected a YAML file, found none"):
+        load(RunConfig, tmp_path / "nowhere.yaml")
+
+
+def configs(kind=Config):
+    for found in kind.__subclasses__():
+        yield found
+        yield from configs(found)
+
+
+def test_every_knob_has_a_sentence():
+    for kind in configs():
+        for name, field in kind.model_fields.items():
+            nested = isinstance(field.default, Config) and kind is RunConfig
+            assert nested or (field.description or "").endswith("."), f"{kind.__name__}.{name}"

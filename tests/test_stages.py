@@ -1,0 +1,114 @@
+"""A stage appears whole or not at all, and is done again only when its settings or inputs changed."""
+
+import os
+
+import pytest
+
+from rlhf_ray.config import BadInput
+from rlhf_ray.runs import RunConfig
+from rlhf_ray.stages import Run, Stage, open_run
+
+
+@pytest.fixture
+def run(tmp_path):
+    with open_run(RunConfig(folder=str(tmp_path), cluster="none")) as run:
+        yield run
+
+
+def writes(text: str, log: list[str]):
+    def work(run: Run, folder) -> None:
+        log.append(text)
+        (folder / "part").mkdir()
+        (folder / "part" / "file.txt").write_text(text, encoding="utf-8")
+
+    return work
+
+
+def test_a_finished_stage_is_skipped(run):
+    log: list[str] = []
+    stage = Stage("one", (), ("world",), writes("hello", log))
+    assert run.perform(stage) is True
+    assert run.perform(stage) is False
+    assert log == ["hello"]
+    assert run.path("one", "part", "file.txt").read_text(encoding="utf-8") == "hello"
+
+
+def test_other_settings_do_the_stage_again_and_other_stages_settings_do_not(run):
+    log: list[str] = []
+    stage = Stage("one", (), ("ppo",), writes("hello", log))
+    run.perform(stage)
+    unrelated = Run(run.config.model_copy(update={"world": run.config.world.model_copy(update={"corpus": 7})}))
+    assert unrelated.perform(stage) is False
+    for change, times in (({"seed": 1}, 2), ({"ppo": run.config.ppo.model_copy(update={"steps": 99})}, 3)):
+        other = Run(run.config.model_copy(update=change))
+        os.makedirs(other.folder, exist_ok=True)
+        other.perform(stage)
+        assert len(log) == times
+
+
+def test_a_changed_input_does_the_stages_that_read_it_again(run):
+    log: list[str] = []
+    second = Stage("two", ("one",), (), writes("second", log))
+    run.perform(Stage("one", (), ("world",), writes("a", [])))
+    run.perform(second)
+    assert run.perform(second) is False
+    run.path("one", "part", "file.txt").unlink()
+    run.perform(Stage("one", (), ("world",), writes("b", [])))
+    assert run.perform(second) is True
+
+
+@pytest.mark.parametrize("damage", ["changed", "missing", "extra"])
+def test_a_damaged_stage_is_done_again(run, damage):
+    stage = Stage("one", (), (), writes("hello", log := []))
+    run.perform(stage)
+    file = run.path("one", "part", "file.txt")
+    if damage == "changed":
+        file.write_text("hellO", encoding="utf-8")
+    elif damage == "missing":
+        file.unlink()
+    else:
+        run.path("one", "other.txt").write_text("?", encoding="utf-8")
+    assert run.perform(stage) is True
+    assert len(log) == 2
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no"), KeyboardInterrupt()], ids=["error", "Ctrl-C"])
+def test_a_stage_that_fails_leaves_nothing_and_keeps_what_was_there(run, error):
+    run.perform(Stage("one", (), ("world",), writes("kept", [])))
+
+    def fail(run, folder):
+        (folder / "half").write_text("half", encoding="utf-8")
+        raise error
+
+    other = Run(run.config.model_copy(update={"world": run.config.world.model_copy(update={"corpus": 7})}))
+    with pytest.raises(type(error)):
+        other.perform(Stage("one", (), ("world",), fail))
+    assert run.path("one", "part", "file.txt").read_text(encoding="utf-8") == "kept"
+    assert not list(run.folder.glob(".tmp-*"))
+
+
+def test_what_a_killed_run_left_is_swept(run):
+    litter = run.folder / ".tmp-one"
+    litter.mkdir()
+    (litter / "half").write_text("half", encoding="utf-8")
+    run.perform(Stage("one", (), (), writes("hello", [])))
+    assert not litter.exists()
+    assert not run.path("one", "half").exists()
+
+
+def test_a_missing_input_is_named(run):
+    with pytest.raises(BadInput, match="expected the finished stage 'one', found none"):
+        run.perform(Stage("two", ("one",), (), writes("x", [])))
+
+
+def test_two_processes_do_not_share_a_run(run):
+    with pytest.raises(BadInput, match="another process holds it"), open_run(run.config):
+        pass
+
+
+def test_a_manifest_says_what_it_cost(run):
+    run.perform(Stage("one", (), (), writes("hello", [])))
+    manifest = run.manifest("one")
+    assert manifest["seconds"] >= 0
+    assert manifest["peak_bytes"] > 10 * 2**20
+    assert set(manifest["files"]) == {"part/file.txt"}
