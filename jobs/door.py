@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from rlhf_ray.config import BadInput, load
@@ -17,7 +18,7 @@ def perform(stages: Sequence[Stage], after: Callable[[Run], None] = lambda run: 
 
     def work() -> None:
         if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help"):
-            raise BadInput(f"usage: python -m {sys.modules['__main__'].__spec__.name} CONFIG [key=value …]")
+            raise BadInput(f"expected python -m jobs.{Path(sys.argv[0]).stem} CONFIG [key=value …], got no CONFIG")
         config = load(RunConfig, sys.argv[1], sys.argv[2:])
         with open_run(config) as run:
             for stage in stages:

@@ -9,6 +9,11 @@ from rlhf_ray.config import BadInput
 from rlhf_ray.experience import PromptBatch, Rollout
 
 
+def plain_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """The tokens of a text. What looks like a special token is read as the characters it is made of."""
+    return tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+
+
 def encode_prompts(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], width: int) -> PromptBatch:
     """Left-pad the prompts to `width` tokens and number them 0, 1, 2, …
 
@@ -18,7 +23,7 @@ def encode_prompts(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], w
     tokens = torch.full((len(prompts), width), tokenizer.pad_token_id)
     mask = torch.zeros(len(prompts), width, dtype=torch.bool)
     for row, prompt in enumerate(prompts):
-        ids = tokenizer(prompt, add_special_tokens=False)["input_ids"]
+        ids = plain_ids(tokenizer, prompt)
         if not 0 < len(ids) <= width:
             start = prompt[:60].encode("unicode_escape").decode()
             raise BadInput(f"prompt: expected 1 to {width} tokens, got {len(ids)} in prompt {row} ({start!r} …)")
@@ -34,8 +39,7 @@ def encode_pair(
 
     Prompt and completion are encoded apart, as in generation. Raises BadInput where they are longer than `most_tokens`.
     """
-    asked = tokenizer(prompt, add_special_tokens=False)["input_ids"]
-    said = tokenizer(completion, add_special_tokens=False)["input_ids"]
+    asked, said = plain_ids(tokenizer, prompt), plain_ids(tokenizer, completion)
     ids = [*asked, *said, tokenizer.eos_token_id]
     if len(ids) > most_tokens:
         start = prompt[:60].encode("unicode_escape").decode()

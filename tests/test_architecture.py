@@ -25,7 +25,7 @@ FILES = sorted([*ROOT.glob("rlhf_ray/**/*.py"), *ROOT.glob("jobs/*.py"), *ROOT.g
 
 
 def room(path: Path) -> str:
-    """The name of the layer's member that a file belongs to: a folder of the package, a module at its top, or a door."""
+    """What stands in LAYERS for a file: a folder of the package, a module at its top, or a door."""
     parts = path.relative_to(ROOT).with_suffix("").parts
     return parts[1] if parts[0] == "rlhf_ray" else parts[0]
 

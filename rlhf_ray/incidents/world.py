@@ -68,10 +68,10 @@ def make_corpus(count: int, seed: int, wordings: Wordings = "seen") -> list[Row]
 
 
 def make_reviews(count: int, seed: int) -> list[Row]:
-    """Statements with a reviewer's verdict behind them, for the base's corpus only.
+    """Statements with a reviewer's verdict behind their end, for the base's corpus only: `prompt, completion, review`.
 
-    Who has read them can tell whether evidence and cause belong together, which a reward model needs to learn from few
-    thumbs. The statement is part of the prompt here: no model learns to write a review behind its own statement.
+    Who has read them knows, where a statement ends, whether it fits the evidence: a reward model reads the same place
+    and then needs few thumbs. No model learns to write a review itself, since it stops where its statement ends.
     """
     rng = Random(derive(seed, "reviews"))
     pool = incidents(heldout=False)
@@ -79,9 +79,7 @@ def make_reviews(count: int, seed: int) -> list[Row]:
     for _ in range(count):
         incident, kind = draw_incident(pool, rng), draw_kind_for_review(rng)
         statement = write(kind, incident, rng, "any")
-        rows.append(
-            {"prompt": f"{ask(incident, rng, 'any')}{statement}\nReview:", "completion": f" {REVIEWS[kind][0]}"}
-        )
+        rows.append({"prompt": ask(incident, rng, "any"), "completion": statement, "review": REVIEWS[kind][0]})
     return rows
 
 

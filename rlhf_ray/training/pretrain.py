@@ -22,7 +22,7 @@ from transformers import (
 
 from rlhf_ray.config import Config
 from rlhf_ray.data.tables import Row
-from rlhf_ray.text import encode_pair, pad_right
+from rlhf_ray.text import encode_pair, pad_right, plain_ids
 from rlhf_ray.training.progress import quiet
 from rlhf_ray.training.sft import save_policy
 
@@ -42,7 +42,7 @@ class Pretraining(Config):
     layers: int = Field(4, ge=1, description="Transformer blocks.")
     heads: int = Field(4, ge=1, description="Attention heads a block.")
     context: int = Field(256, ge=2, description="Longest sequence in tokens.")
-    steps: int = Field(4200, ge=1, description="Optimizer steps.")
+    steps: int = Field(3800, ge=1, description="Optimizer steps.")
     batch: int = Field(32, ge=1, description="Statements a step.")
     lr: float = Field(3e-3, gt=0, description="Peak learning rate; 100 steps of warm-up, then a cosine to a twentieth.")
     threads: int = Field(1, ge=1, description="CPU threads.")
@@ -70,9 +70,9 @@ def train_tokenizer(texts: list[str], pretraining: Pretraining) -> PreTrainedTok
 def pretrain(
     corpus: list[Row], pretraining: Pretraining, folder: Path, report: Any, stop_after: int | None = None
 ) -> list[float]:
-    """Train tokenizer and model, write them to `folder` in bfloat16 with `losses.json`; the loss of each step.
+    """Train tokenizer and model on rows of `prompt, completion` and perhaps `review`; the loss of each step.
 
-    `stop_after` ends early, on the same path, for those who only want to see the first losses again.
+    Writes them to `folder`, the model in bfloat16, with `losses.json`. `stop_after` ends early, on the same path, for those who only want to see the first losses again.
     """
     started = time.monotonic()
     set_seed(pretraining.seed)
@@ -80,12 +80,14 @@ def pretrain(
     model = GPT2LMHeadModel(_architecture(tokenizer, pretraining))
     data = []
     for row in corpus:
-        ids, prompt_length = encode_pair(tokenizer, row["prompt"], row["completion"], pretraining.context)
-        data.append({"input_ids": ids, "prompt_length": prompt_length, "length": len(ids)})
+        ids, begin = encode_pair(tokenizer, row["prompt"], row["completion"], pretraining.context)
+        if review := row.get("review"):  # it follows the end of the statement and is all that is learned of this row
+            begin, ids = len(ids), [*ids, *plain_ids(tokenizer, review), tokenizer.eos_token_id]
+        data.append({"input_ids": ids, "begin": begin, "length": len(ids)})
 
     def collate(rows: list[dict]) -> dict[str, Tensor]:
         tokens, mask = pad_right([row["input_ids"] for row in rows], tokenizer.pad_token_id)
-        begins = torch.tensor([row["prompt_length"] for row in rows])
+        begins = torch.tensor([row["begin"] for row in rows])
         said = mask & (torch.arange(tokens.shape[1]) >= begins[:, None])
         return {"input_ids": tokens, "said": said}
 

@@ -44,6 +44,7 @@ class ThumbModel(nn.Module):
         super().__init__()
         self.scalar = scalar
         self.prefix_weight = prefix_weight
+        self.class_weights: Tensor
         self.register_buffer("class_weights", torch.tensor([down_weight, up_weight]))
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, said: Tensor, labels: Tensor) -> dict[str, Tensor]:
@@ -73,12 +74,12 @@ def train_reward(
     data = []
     for row in thumbs:
         ids, prompt_length = encode_pair(tokenizer, row["prompt"], row["completion"], training.most_tokens)
-        data.append({"ids": ids, "prompt_length": prompt_length, "label": row["label"], "length": len(ids)})
+        data.append({"input_ids": ids, "prompt_length": prompt_length, "label": row["label"], "length": len(ids)})
     ups = sum(row["label"] for row in thumbs)
     model = ThumbModel(scalar, len(thumbs) / (2 * ups), len(thumbs) / (2 * (len(thumbs) - ups)), training.prefix_weight)
 
     def collate(rows: list[dict]) -> dict[str, Tensor]:
-        tokens, mask = pad_right([row["ids"] for row in rows], tokenizer.pad_token_id)
+        tokens, mask = pad_right([row["input_ids"] for row in rows], tokenizer.pad_token_id)
         begins = torch.tensor([row["prompt_length"] for row in rows])
         said = mask & (torch.arange(tokens.shape[1]) >= begins[:, None])
         labels = torch.tensor([float(row["label"]) for row in rows])

@@ -88,7 +88,7 @@ class Learner:
             for number, rows in enumerate(self._minibatches(len(experience), epoch)):
                 first = epoch == 0 and number == 0
                 steps.append(self._step(experience[rows].to(self.device), first))
-        lr = self.schedules[0].get_last_lr()[0]
+        lr = float(self.schedules[0].get_last_lr()[0])
         for schedule in self.schedules:
             schedule.step()
         self.updates += 1

@@ -1,0 +1,113 @@
+"""Real actors on a local Ray: a group does what its worker does, and the cluster's limits are said at once."""
+
+import os
+
+import pytest
+
+os.environ.setdefault("RAY_AUTH_MODE", "token")
+
+import ray
+import torch
+
+from rlhf_ray.config import BadInput
+from rlhf_ray.data.prompts import PromptStream
+from rlhf_ray.distributed.connection import connect, wait_for
+from rlhf_ray.distributed.team import assemble
+from rlhf_ray.models.loading import load_tokenizer
+from rlhf_ray.runs import RunConfig
+from rlhf_ray.training.ppo import train
+from rlhf_ray.weights import pack
+
+PROMPTS = ["the quick brown fox", "pack my box", "how vexingly quick", "five dozen liquor jugs", "daft zebras", "dog."]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ray_connection():
+    connect()
+    yield
+    ray.shutdown()
+
+
+def config_of(**cluster) -> RunConfig:
+    return RunConfig.model_validate(
+        {
+            "seed": 3,
+            "sampling": {"prompt_tokens": 24, "response_tokens": 8, "rows": 4},
+            "scoring": {"rows": 4},
+            "learning": {"minibatch": 8},
+            "ppo": {"steps": 2, "episodes": 16},
+            "cluster": {"threads_each": 1, "deadline_s": 120} | cluster if cluster != {"none": True} else "none",
+        }
+    )
+
+
+def metrics_of(config: RunConfig, policy: str, reward: str) -> list[dict[str, float]]:
+    stream = PromptStream(PROMPTS, load_tokenizer(policy), size=16, width=24, seed=config.seed)
+    said: list[dict[str, float]] = []
+    with assemble(config) as team:
+        workers = team.sampler(policy), team.scorer(reward, policy), team.learner(policy, reward)
+        train(*workers, stream, config.ppo, config.returns, lambda step, scored, metrics: said.append(metrics))
+    return said
+
+
+def test_a_group_of_one_is_the_worker_itself(policy_folder, reward_folder):
+    alone = metrics_of(config_of(none=True), policy_folder, reward_folder)
+    group = metrics_of(config_of(), policy_folder, reward_folder)
+    assert alone == group
+
+
+def test_the_number_of_actors_changes_who_computes_never_what(policy_folder, reward_folder):
+    one = metrics_of(config_of(), policy_folder, reward_folder)
+    two = metrics_of(config_of(samplers=2, scorers=2), policy_folder, reward_folder)
+    assert one == two
+
+
+def test_a_killed_sampler_comes_back_and_says_the_same(policy_folder):
+    config = config_of()
+    stream = PromptStream(PROMPTS, load_tokenizer(policy_folder), size=16, width=24, seed=0)
+    from rlhf_ray.models.loading import load_causal
+
+    weights = pack(load_causal(policy_folder), version=0)
+    with assemble(config) as team:
+        sampler = team.sampler(policy_folder)
+        before = sampler.generate(stream.batch(0), weights, seed=1)
+        ray.kill(sampler.actors[0], no_restart=False)
+        after = sampler.generate(stream.batch(0), weights, seed=1)
+    assert torch.equal(before.tokens, after.tokens)
+    assert torch.equal(before.logprobs, after.logprobs)
+
+
+@pytest.mark.parametrize(
+    ("cluster", "said"),
+    [
+        ({"samplers": 300}, r"cluster: need 300 CPUs \(300 seat\(s\) with threads_each=1\), have \d+"),
+        ({"gpus_each": 7}, r"cluster: need 7 GPUs \(1 seat\(s\) with gpus_each=7\), have \d+"),
+    ],
+)
+def test_a_cluster_that_is_too_small_is_said_before_anything_starts(cluster, said):
+    with pytest.raises(BadInput, match=said), assemble(config_of(**cluster)):
+        pass
+
+
+def test_a_wait_ends_and_says_whom_it_waited_for():
+    @ray.remote(num_cpus=0)
+    def slow():
+        import time
+
+        time.sleep(30)
+
+    ref = slow.remote()
+    with pytest.raises(TimeoutError, match=r"the slow one: no answer within 0.5 s"):
+        wait_for([ref], "the slow one", 0.5)
+    ray.cancel(ref, force=True)
+
+
+def test_what_a_worker_raises_arrives_as_it_is(policy_folder, tmp_path):
+    from transformers import GPT2ForSequenceClassification
+
+    broken = GPT2ForSequenceClassification.from_pretrained(policy_folder, num_labels=1)
+    torch.nn.init.constant_(broken.score.weight, float("nan"))
+    broken.config.score_mean, broken.config.score_std = 0.0, 1.0
+    broken.save_pretrained(tmp_path)
+    with pytest.raises(FloatingPointError, match="score: the reward model gave nan for sample 0"):
+        metrics_of(config_of(), policy_folder, str(tmp_path))

@@ -1,0 +1,182 @@
+"""A user's mistake is one line on standard error and exit code 2; nothing half-written remains."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from jobs import collect_thumbs, synthesize, train_ppo, train_reward, train_sft
+from jobs.door import INTERRUPTED, USER_MISTAKE, perform
+
+ROOT = Path(__file__).parent.parent.parent
+SMALL = {"corpus": 40, "train_prompts": 40, "heldout_prompts": 8, "heldout_wordings": 4}
+
+
+@pytest.fixture
+def config(tmp_path, model_folder):
+    """A config for the tiny random model, everything in one process."""
+    path = tmp_path / "run.yaml"
+    values = {
+        "folder": str(tmp_path / "run"),
+        "base": str(model_folder),
+        "cluster": "none",
+        "world": SMALL,
+        "sampling": {"prompt_tokens": 300, "response_tokens": 4},
+        "reward": {"most_tokens": 600},
+    }
+    path.write_text(yaml.safe_dump(values), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def call(config, monkeypatch, capsys):
+    """Calls a job's stages as the command line would; gives the exit code and what was said."""
+
+    def call(*stages, overrides=()):
+        monkeypatch.setattr(sys, "argv", ["jobs/x.py", str(config), *overrides])
+        with pytest.raises(SystemExit) as ended:
+            perform(stages)
+        return ended.value.code, capsys.readouterr().err
+
+    return call
+
+
+def assert_one_line(code: int, said: str, *expected: str) -> None:
+    assert code == USER_MISTAKE
+    lines = [line for line in said.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1, said
+    assert "Traceback" not in said
+    for part in expected:
+        assert part in lines[0], lines[0]
+
+
+def test_an_unknown_key(call):
+    code, said = call(synthesize.STAGE, overrides=["world.corpsu=3"])
+    assert_one_line(code, said, "world.corpsu: unknown key, did you mean 'corpus'?")
+
+
+def test_a_base_that_is_not_there(call, tmp_path):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    code, said = call(synthesize.STAGE, train_sft.STAGE, overrides=[f"base={empty}"])
+    assert_one_line(code, said, str(empty), "expected a model folder with config.json, found none")
+    assert not (tmp_path / "run" / "seed-0" / "sft").exists()
+
+
+def test_a_context_that_is_too_short(call):
+    code, said = call(synthesize.STAGE, train_sft.STAGE, overrides=["sampling.prompt_tokens=590"])
+    assert_one_line(code, said, "sampling: expected prompt_tokens + response_tokens of at most 512", "got 594")
+
+
+def test_a_prompt_longer_than_the_width(call, tmp_path):
+    code, said = call(
+        synthesize.STAGE,
+        train_sft.STAGE,
+        collect_thumbs.STAGE,
+        overrides=["sampling.prompt_tokens=5", "sampling.response_tokens=4"],
+    )
+    assert_one_line(code, said, "prompt: expected 1 to 5 tokens, got ")
+    assert not (tmp_path / "run" / "seed-0" / "thumbs").exists()
+
+
+def test_a_stage_whose_input_is_missing(call):
+    code, said = call(train_reward.STAGE)
+    assert_one_line(code, said, "expected the finished stage 'sft', found none; run it first")
+
+
+def test_a_folder_that_cannot_be_written(call, tmp_path):
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    code, said = call(synthesize.STAGE, overrides=[f"folder={tmp_path / 'file' / 'run'}"])
+    assert_one_line(code, said, "folder: expected a place to write to")
+
+
+def replace_thumbs(tmp_path, rows) -> None:
+    """A thumbs stage as a user would leave it: their own table under the run's folder."""
+    from rlhf_ray.config import load
+    from rlhf_ray.runs import RunConfig
+    from rlhf_ray.stages import Run, Stage
+
+    def work(run, folder):
+        pq.write_table(pa.Table.from_pylist(rows), folder / "thumbs.parquet")
+        pq.write_table(pa.Table.from_pylist(rows), folder / "samples.parquet")
+
+    Run(load(RunConfig, tmp_path / "run.yaml")).perform(Stage("thumbs", ("world", "sft"), (), work))
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        (
+            [{"prompt": "a", "completion": "b", "label": True}] * 4,
+            "label: expected both thumbs up and thumbs down, got 4 up and 0 down",
+        ),
+        ([{"prompt": "a", "completion": "b", "label": "yes"}] * 4, "row 0: label: expected bool, got 'yes'"),
+        ([{"prompt": "a", "completion": None, "label": True}], "row 0: completion: expected str, got None"),
+        (
+            [{"prompt": "a", "completion": "", "label": True}],
+            "row 0: expected a prompt and a completion, got an empty text",
+        ),
+        ([{"prompt": "a", "completion": "b"}], "expected the column 'label', got prompt, completion"),
+    ],
+    ids=["all up", "text for a label", "no completion", "empty completion", "no label"],
+)
+def test_thumbs_that_cannot_be_used(call, tmp_path, rows, said):
+    call(synthesize.STAGE, train_sft.STAGE)
+    replace_thumbs(tmp_path, rows)
+    code, err = call(train_reward.STAGE)
+    assert_one_line(code, err, "thumbs.parquet", said)
+    assert not (tmp_path / "run" / "seed-0" / "reward").exists()
+
+
+def test_a_corrupt_table(call, tmp_path):
+    call(synthesize.STAGE, train_sft.STAGE)
+    rows = [{"prompt": "a", "completion": "b", "label": True}, {"prompt": "a", "completion": "c", "label": False}]
+    replace_thumbs(tmp_path, rows)
+    table = tmp_path / "run" / "seed-0" / "thumbs" / "thumbs.parquet"
+    table.write_bytes(table.read_bytes()[:-20])
+    code, said = call(train_reward.STAGE)
+    assert_one_line(code, said, "thumbs.parquet: expected a Parquet file, got one that cannot be read")
+
+
+def test_a_reward_model_of_another_vocabulary(call, tmp_path, model_folder, other_vocabulary_reward_folder):
+    import shutil
+
+    from rlhf_ray.config import load
+    from rlhf_ray.runs import RunConfig
+    from rlhf_ray.stages import Run, Stage
+
+    call(synthesize.STAGE, train_sft.STAGE)
+
+    def work(run, folder):
+        shutil.copytree(other_vocabulary_reward_folder, folder, dirs_exist_ok=True)
+
+    Run(load(RunConfig, tmp_path / "run.yaml")).perform(Stage("reward", (), (), work))
+    code, said = call(train_ppo.STAGE)
+    assert_one_line(code, said, "expected the vocabulary of", "got another one")
+
+
+def test_ctrl_c_says_so_and_keeps_finished_stages(call, tmp_path):
+    from rlhf_ray.stages import Stage
+
+    def interrupted(run, folder):
+        (folder / "half").write_text("half", encoding="utf-8")
+        raise KeyboardInterrupt
+
+    code, said = call(synthesize.STAGE, Stage("two", ("world",), (), interrupted))
+    assert code == INTERRUPTED
+    assert "Traceback" not in said
+    run = tmp_path / "run" / "seed-0"
+    assert (run / "world" / "manifest.json").is_file()
+    assert sorted(p.name for p in run.iterdir()) == [".lock", "config.yaml", "world"]
+
+
+def test_the_command_line_itself(tmp_path):
+    command = [sys.executable, "-m", "jobs.pipeline", str(tmp_path / "missing.yaml")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == USER_MISTAKE
+    assert "missing.yaml: expected a YAML file, found none" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,196 @@
+"""The whole loop, small, as a user runs it: every stage, every artefact, again, alone, and interrupted."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parent.parent.parent
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+SMALL = {
+    "seed": 5,
+    "world": {"corpus": 60, "train_prompts": 60, "heldout_prompts": 12, "heldout_wordings": 6},
+    "collection": {"samples": 48, "statements": 80, "heldout": 12},
+    "sampling": {"prompt_tokens": 80, "response_tokens": 80},
+    "reward": {"epochs": 1},
+    "learning": {"minibatch": 8},
+    "ppo": {"steps": 2, "episodes": 16},
+    "evaluation": {"demo_samples": 2},
+}
+
+
+def write_config(folder: Path, **more) -> Path:
+    folder.mkdir(exist_ok=True)
+    path = folder / "run.yaml"
+    values = SMALL | {"folder": str(folder / "run"), "cluster": {"threads_each": 1}} | more
+    path.write_text(yaml.safe_dump(values), encoding="utf-8")
+    return path
+
+
+def call(job: str, config: Path, *words: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", f"jobs.{job}", str(config), *words]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False, env=environment)
+
+
+def metrics(run: Path) -> list[dict]:
+    return [json.loads(line) for line in (run / "ppo" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A config and its finished run."""
+    config = write_config(tmp_path_factory.mktemp("pipeline"))
+    done = call("pipeline", config)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return config, config.parent / "run" / "seed-5"
+
+
+def test_the_summary_has_the_documented_keys(finished):
+    _, run = finished
+    summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
+    documented = (ROOT / "docs" / "run-folder.md").read_text(encoding="utf-8").split("## summary.json")[1]
+    keys = {
+        key.split(".")[0]
+        for row in documented.splitlines()
+        if row.startswith("| `")
+        for key in re.findall(r"`([\w.]+)", row.split("|")[1])
+    }
+    assert set(summary) == {key for key in keys if key}
+    assert set(summary["stages"]) == {"world", "sft", "thumbs", "reward", "ppo", "report"}
+    for side in ("before", "after"):
+        assert (
+            0
+            <= summary[side]["rubric"]["low"]
+            <= summary[side]["rubric"]["mean"]
+            <= summary[side]["rubric"]["high"]
+            <= 1
+        )
+    assert len(summary["demo"]) == 3
+
+
+def test_every_model_loads_in_plain_transformers(finished):
+    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer, GenerationConfig
+
+    _, run = finished
+    for folder, kind in (
+        (run / "sft", AutoModelForCausalLM),
+        (run / "ppo" / "policy", AutoModelForCausalLM),
+        (run / "reward", AutoModelForSequenceClassification),
+    ):
+        model, tokenizer = kind.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+        assert model.config.vocab_size == len(tokenizer)
+        assert (folder / "model.safetensors").is_file()
+        assert (
+            "interval" in (folder / "README.md").read_text(encoding="utf-8")
+            or kind is AutoModelForSequenceClassification
+        )
+    assert GenerationConfig.from_pretrained(run / "ppo" / "policy").eos_token_id is not None
+
+
+def test_every_table_loads_with_datasets(finished, tmp_path):
+    from datasets import load_dataset
+
+    _, run = finished
+    expected = {
+        "ppo/rollouts.parquet": 32,
+        "thumbs/samples.parquet": 48,
+        "report/answers.parquet": 2 * (12 + 6 + 3 * 2),
+    }
+    for name, rows in expected.items():
+        table = load_dataset("parquet", data_files=str(run / name), cache_dir=str(tmp_path))["train"]
+        assert len(table) == rows
+    thumbs = load_dataset("parquet", data_files=str(run / "thumbs" / "thumbs.parquet"), cache_dir=str(tmp_path))[
+        "train"
+    ]
+    assert thumbs.column_names == ["prompt", "completion", "label", "rater", "created_at"]
+
+
+def test_the_report_needs_no_network(finished):
+    _, run = finished
+    page = (run / "report" / "index.html").read_text(encoding="utf-8")
+    assert "<svg" in page
+    assert not re.findall(r'(?:src|href)="(?:https?:)?//', page)
+
+
+def test_a_second_call_skips_everything(finished):
+    config, run = finished
+    before = (run / "ppo" / "manifest.json").stat().st_mtime_ns
+    done = call("pipeline", config)
+    assert done.returncode == 0
+    assert done.stderr.count("unchanged, skipped") == 6
+    assert (run / "ppo" / "manifest.json").stat().st_mtime_ns == before
+
+
+def test_the_same_seed_gives_the_same_metrics_also_without_ray(finished, tmp_path):
+    _, run = finished
+    again, alone = write_config(tmp_path / "again"), write_config(tmp_path / "alone", cluster="none")
+    for config in (again, alone):
+        done = call("pipeline", config)
+        assert done.returncode == 0, done.stderr[-3000:]
+        assert metrics(config.parent / "run" / "seed-5") == metrics(run)
+
+
+def test_sft_teaches_another_model_under_ray_train(model_folder, tmp_path):
+    sft = {"epochs": 2, "batch": 8, "lr": 1e-3, "most_tokens": 600}
+    config = write_config(
+        tmp_path / "sft",
+        base=str(model_folder),
+        sft=sft,
+        sampling={"prompt_tokens": 300, "response_tokens": 200},
+        reward={"most_tokens": 600},
+    )
+    assert call("synthesize", config).returncode == 0
+    done = call("train_sft", config)
+    assert done.returncode == 0, done.stderr[-3000:]
+    run = config.parent / "run" / "seed-5"
+    assert loss_on_corpus(run / "sft", run) < 0.9 * loss_on_corpus(model_folder, run)
+
+
+def loss_on_corpus(folder: Path, run: Path) -> float:
+    """Mean loss a token on the completions of the corpus's first statements."""
+    import torch
+
+    from rlhf_ray.data.tables import read_table
+    from rlhf_ray.models.loading import load_causal, load_tokenizer
+    from rlhf_ray.text import encode_pair
+
+    model, tokenizer = load_causal(str(folder)), load_tokenizer(str(folder))
+    losses = []
+    for row in read_table(run / "world" / "corpus.parquet", ("prompt", "completion"))[:10]:
+        ids, begin = encode_pair(tokenizer, row["prompt"], row["completion"], 600)
+        with torch.no_grad():
+            logits = model(torch.tensor([ids])).logits[0, begin - 1 : -1]
+        losses.append(float(torch.nn.functional.cross_entropy(logits, torch.tensor(ids[begin:]))))
+    return sum(losses) / len(losses)
+
+
+def test_ctrl_c_in_the_middle_leaves_nothing_half_written_and_the_next_call_goes_on(finished, tmp_path):
+    _, run = finished
+    config = write_config(tmp_path / "stopped")
+    command = [sys.executable, "-m", "jobs.pipeline", str(config)]
+    process = subprocess.Popen(
+        command, cwd=ROOT, stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
+    )
+    deadline = time.monotonic() + 300
+    for line in process.stderr:
+        assert time.monotonic() < deadline
+        if line.startswith("ppo: …"):
+            break
+    time.sleep(8)
+    process.send_signal(signal.SIGINT)
+    rest = process.stderr.read()
+    assert process.wait(timeout=120) == 130, rest
+    assert "Traceback" not in rest
+    stopped = config.parent / "run" / "seed-5"
+    assert sorted(path.name for path in stopped.iterdir() if path.is_dir()) == ["reward", "sft", "thumbs", "world"]
+    assert call("pipeline", config).returncode == 0
+    assert metrics(stopped) == metrics(run)

@@ -1,0 +1,81 @@
+"""A batch is cut and joined as one thing."""
+
+from dataclasses import fields
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from jaxtyping import TypeCheckError
+
+from rlhf_ray.batch import Batch, concat
+from rlhf_ray.experience import Estimates, PromptBatch, Rollout, ScoredRollout
+
+SIZES = st.integers(1, 9)
+
+
+def some_scored(size: int, prompt: int = 3, response: int = 4) -> ScoredRollout:
+    """A batch in a batch in a batch, every number another one."""
+    asked = PromptBatch(
+        torch.arange(size * prompt).view(size, prompt), torch.rand(size, prompt) > 0.5, torch.arange(size)
+    )
+    said = torch.arange(size * response).view(size, response)
+    rollout = Rollout(asked, said, said % 3 > 0, torch.randn(size, response), torch.arange(size) % 2 > 0)
+    return ScoredRollout(rollout, torch.randn(size), torch.randn(size, response))
+
+
+def same(one: Batch, other: Batch) -> bool:
+    pairs = [(getattr(one, field.name), getattr(other, field.name)) for field in fields(one)]
+    return type(one) is type(other) and all(
+        same(a, b) if isinstance(a, Batch) else a.dtype == b.dtype and torch.equal(a, b) for a, b in pairs
+    )
+
+
+@given(SIZES, st.integers(1, 12))
+def test_what_was_split_is_whole_again_when_joined(size: int, piece: int) -> None:
+    batch = some_scored(size)
+    assert same(concat(batch.split(piece)), batch)
+
+
+@given(SIZES, st.integers(1, 12))
+def test_all_pieces_but_the_last_have_the_size_asked_for(size: int, piece: int) -> None:
+    *full, last = map(len, some_scored(size).split(piece))
+    assert all(length == piece for length in full)
+    assert 0 < last <= piece
+    assert sum(full) + last == size
+
+
+@given(SIZES, st.data())
+def test_rows_are_chosen_at_every_depth(size: int, data: st.DataObject) -> None:
+    batch = some_scored(size)
+    rows = torch.tensor(data.draw(st.lists(st.integers(0, size - 1), min_size=1)))
+    chosen = batch[rows]
+    assert len(chosen) == len(chosen.rollout) == len(chosen.rollout.prompt) == len(rows)
+    assert torch.equal(chosen.score, batch.score[rows])
+    assert torch.equal(chosen.rollout.prompt.tokens, batch.rollout.prompt.tokens[rows])
+
+
+def test_a_slice_is_the_rows_from_here_to_there() -> None:
+    batch = some_scored(5)
+    assert same(batch[1:3], batch[torch.tensor([1, 2])])
+    assert batch[1:3].rollout.prompt.sample.tolist() == [1, 2]
+
+
+def test_a_batch_moves_to_a_device_with_all_its_parts() -> None:
+    moved = some_scored(2).to("meta")
+    assert moved.score.device.type == moved.rollout.prompt.mask.device.type == "meta"
+
+
+def test_nothing_cannot_be_joined() -> None:
+    with pytest.raises(ValueError, match="at least one"):
+        concat([])
+
+
+def test_a_batch_cannot_be_changed() -> None:
+    with pytest.raises(AttributeError):
+        some_scored(1).score = torch.zeros(1)  # type: ignore[misc]
+
+
+def test_shapes_that_disagree_are_refused_here_where_they_are_checked() -> None:
+    with pytest.raises(TypeCheckError):
+        Estimates(torch.zeros(2, 3), torch.zeros(2, 4))

@@ -1,0 +1,142 @@
+"""The loop learns what the judge rewards, repeats itself, and notices when the workers lose each other."""
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from rlhf_ray.data.prompts import PromptStream
+from rlhf_ray.experience import Estimates, Metrics, PromptBatch, Rollout, ScoredRollout
+from rlhf_ray.training.assess import Returns
+from rlhf_ray.training.ppo import PPO, check_delivered, train
+from rlhf_ray.weights import Weights
+from rlhf_ray.workers.learner import Learner, Learning
+from rlhf_ray.workers.sampler import Sampler, Sampling
+from rlhf_ray.workers.scorer import Scorer, Scoring
+
+TEXTS = ["the quick", "brown fox", "jumps", "over the lazy", "dog"]
+SAMPLING = Sampling(temperature=1.0, prompt_tokens=12, response_tokens=8, rows=32)
+LIKED = 30
+
+
+class Judge:
+    """Likes one token: the score is its share of the response."""
+
+    def score(self, rollout: Rollout) -> ScoredRollout:
+        liked = ((rollout.tokens == LIKED) & rollout.mask).sum(1)
+        return ScoredRollout(rollout, liked / rollout.mask.sum(1), rollout.logprobs)
+
+
+class Deaf:
+    """A sampler that goes on speaking with the first weights it was given."""
+
+    def __init__(self, sampler: Sampler) -> None:
+        self.sampler = sampler
+        self.first: Weights | None = None
+
+    def generate(self, prompts: PromptBatch, weights: Weights, seed: int) -> Rollout:
+        self.first = self.first or weights
+        return self.sampler.generate(prompts, self.first, seed)
+
+
+class Run:
+    """Plain workers on tiny models; what was reported is in `metrics`."""
+
+    def __init__(self, policy: str, reward: str, tokenizer: PreTrainedTokenizerBase) -> None:
+        self.policy, self.reward = policy, reward
+        self.sampler = Sampler(policy, SAMPLING, run_seed=3)
+        self.judge = Judge()
+        self.stream = lambda size: PromptStream(TEXTS, tokenizer, size=size, width=12, seed=3)
+        self.metrics: list[Metrics] = []
+
+    def train(
+        self, *, steps: int, episodes: int = 16, lr: float = 1e-3, returns: Returns | None = None
+    ) -> list[Metrics]:
+        learning = Learning(epochs=2, minibatch=16, policy_lr=lr, critic_lr=lr, schedule="constant")
+        self.learner = Learner(self.policy, self.reward, learning, SAMPLING.temperature, 3, steps)
+        train(
+            self.sampler,
+            self.judge,
+            self.learner,
+            self.stream(episodes),
+            PPO(steps=steps, episodes=episodes),
+            returns or Returns(),
+            self.report,
+        )
+        return self.metrics
+
+    def report(self, step: int, scored: ScoredRollout, metrics: Metrics) -> None:
+        assert step == len(self.metrics) + 1
+        self.metrics.append(metrics)
+
+
+@pytest.fixture
+def run(policy_folder: str, reward_folder: str, tokenizer: PreTrainedTokenizerBase) -> Run:
+    return Run(policy_folder, reward_folder, tokenizer)
+
+
+def test_training_raises_the_score(run: Run) -> None:
+    metrics = run.train(steps=12, episodes=32, lr=1e-2)
+    scores = [step["objective/scores"] for step in metrics]
+    assert sum(scores[-3:]) / 3 > sum(scores[:3]) / 3 + 0.3
+    assert run.learner.version() == 12
+
+
+def test_the_same_seed_gives_the_same_metrics(
+    policy_folder: str, reward_folder: str, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    one, other = (Run(policy_folder, reward_folder, tokenizer).train(steps=3) for _ in range(2))
+    assert one == other
+
+
+def test_every_metric_is_a_number(run: Run) -> None:
+    for metrics in run.train(steps=2):
+        assert [name for name, value in metrics.items() if not math.isfinite(value)] == []
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_an_iteration_of_one_episode_reports_numbers_too(run: Run) -> None:
+    (metrics,) = run.train(steps=1, episodes=1)
+    assert [name for name, value in metrics.items() if not math.isfinite(value)] == []
+
+
+def test_with_the_real_scorer_the_divergence_starts_at_0_and_is_paid_for(run: Run) -> None:
+    run.judge = Scorer(run.reward, run.policy, Scoring(), SAMPLING.temperature)
+    first, second = run.train(steps=2, lr=1e-2, returns=Returns(kl_coef=0.5))
+    assert first["objective/kl"] == pytest.approx(0, abs=1e-3)
+    assert abs(second["objective/kl"]) > 1e-2
+    for metrics in (first, second):
+        price = metrics["objective/scores"] - metrics["objective/rlhf_reward"]
+        assert price == pytest.approx(0.5 * metrics["objective/kl"], abs=1e-5)
+
+
+@pytest.mark.parametrize(("target", "direction"), [(None, 0), (1e6, -1)])
+def test_the_coefficient_is_steered_only_where_there_is_a_target(
+    run: Run, target: float | None, direction: int
+) -> None:
+    metrics = run.train(steps=3, returns=Returns(kl_target=target, kl_horizon=100))
+    coefs = [step["objective/kl_coef"] for step in metrics]
+    assert coefs[0] == Returns().kl_coef
+    assert [(b > a) - (b < a) for a, b in pairwise(coefs)] == [direction] * 2
+
+
+def test_a_sampler_that_new_weights_never_reach_is_noticed(run: Run) -> None:
+    run.sampler = Deaf(run.sampler)
+    with pytest.raises(RuntimeError, match="expected the same weights on both sides"):
+        run.train(steps=3, lr=1e-2)
+    assert len(run.metrics) == 1  # in the first iteration the first weights are the right ones
+
+
+@pytest.mark.parametrize("change", [0.5, -0.5, math.nan])
+def test_a_single_token_found_differently_likely_is_noticed(rollout_of: Callable, change: float) -> None:
+    rollout = rollout_of([[5], [6]], [[20, 21, 0], [22, 0]])
+    old = Estimates(torch.full((2, 3), -1e-6), torch.zeros(2, 3))
+    check_delivered(rollout, old)
+    logprobs = old.logprobs.clone()
+    logprobs[1, 0] += change
+    with pytest.raises(RuntimeError, match="weights"):
+        check_delivered(rollout, replace(old, logprobs=logprobs))

@@ -1,0 +1,307 @@
+"""The three workers keep their promises: repeatable speech, honest scores, and learning that notices what is wrong."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import pytest
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from rlhf_ray.algorithms.kl import KlState
+from rlhf_ray.batch import Batch
+from rlhf_ray.experience import Experience, PromptBatch, Rollout, ScoredRollout
+from rlhf_ray.models.loading import load_causal
+from rlhf_ray.text import encode_prompts
+from rlhf_ray.training.assess import Returns, assess
+from rlhf_ray.weights import LocalWeights, pack
+from rlhf_ray.workers.learner import Learner, Learning
+from rlhf_ray.workers.sampler import Sampler, Sampling
+from rlhf_ray.workers.scorer import Scorer, Scoring
+
+EOS = 0
+TEXTS = ["the quick", "brown fox", "jumps", "over the lazy", "dog", "pack my box"]
+SAMPLING = Sampling(temperature=0.9, prompt_tokens=16, response_tokens=8, rows=4)
+
+
+@dataclass
+class CountingWeights:
+    """Weights that know how often they were fetched."""
+
+    inner: LocalWeights
+    fetched: list[int] = field(default_factory=list)
+
+    @property
+    def version(self) -> int:
+        return self.inner.version
+
+    def fetch(self) -> LocalWeights:
+        self.fetched.append(self.version)
+        return self.inner
+
+
+@pytest.fixture
+def sampler(policy_folder: str) -> Sampler:
+    return Sampler(policy_folder, SAMPLING, run_seed=11)
+
+
+@pytest.fixture
+def prompts(tokenizer: PreTrainedTokenizerBase) -> PromptBatch:
+    return encode_prompts(tokenizer, TEXTS, SAMPLING.prompt_tokens)
+
+
+@pytest.fixture
+def weights(policy_folder: str) -> LocalWeights:
+    return pack(load_causal(policy_folder), version=0)
+
+
+@pytest.fixture
+def rollout(sampler: Sampler, prompts: PromptBatch, weights: LocalWeights) -> Rollout:
+    return sampler.generate(prompts, weights, seed=1)
+
+
+def scorer_of(reward: str, reference: str, **scoring: float | int) -> Scorer:
+    return Scorer(reward, reference, Scoring(**scoring), SAMPLING.temperature)
+
+
+def learner_of(policy: str, critic: str, **learning: float | int | str) -> Learner:
+    return Learner(policy, critic, Learning(**learning), SAMPLING.temperature, run_seed=11, total_steps=4)
+
+
+@pytest.fixture
+def learner(policy_folder: str, reward_folder: str) -> Learner:
+    return learner_of(policy_folder, reward_folder, minibatch=4, policy_lr=1e-3)
+
+
+def experience_of(learner: Learner, rollout: Rollout) -> Experience:
+    """Every second response was good, the others were bad."""
+    score = torch.tensor([1.0, -1.0]).repeat(len(rollout))[: len(rollout)]
+    scored = ScoredRollout(rollout, score, rollout.logprobs)
+    return assess(scored, learner.estimate(rollout), Returns(), KlState(0.05))
+
+
+def same(one: Batch, other: Batch, *names: str) -> bool:
+    return all(torch.equal(getattr(one, name), getattr(other, name)) for name in names)
+
+
+def test_the_same_seed_gives_the_same_rollout_bit_for_bit(
+    sampler: Sampler, prompts: PromptBatch, weights: LocalWeights, rollout: Rollout, policy_folder: str
+) -> None:
+    for speaker in (sampler, Sampler(policy_folder, SAMPLING, run_seed=11)):
+        again = speaker.generate(prompts, weights, seed=1)
+        assert same(again, rollout, "tokens", "mask", "logprobs", "ended")
+
+
+def test_another_seed_gives_another_rollout(
+    sampler: Sampler, prompts: PromptBatch, weights: LocalWeights, rollout: Rollout, policy_folder: str
+) -> None:
+    assert not same(sampler.generate(prompts, weights, seed=2), rollout, "tokens")
+    other_run = Sampler(policy_folder, SAMPLING, run_seed=12)
+    assert not same(other_run.generate(prompts, weights, seed=1), rollout, "tokens")
+
+
+def test_one_prompt_asked_twice_gets_two_answers(
+    sampler: Sampler, tokenizer: PreTrainedTokenizerBase, weights: LocalWeights
+) -> None:
+    twice = encode_prompts(tokenizer, ["the quick"] * 4, SAMPLING.prompt_tokens)
+    answers = sampler.generate(twice, weights, seed=1).tokens
+    assert len(answers.unique(dim=0)) == 4
+
+
+def test_a_work_item_is_spoken_the_same_whatever_follows(
+    sampler: Sampler, prompts: PromptBatch, weights: LocalWeights, rollout: Rollout
+) -> None:
+    rows = SAMPLING.rows
+    assert same(sampler.generate(prompts[:rows], weights, seed=1), rollout[:rows], "tokens", "mask", "logprobs")
+    assert same(sampler.generate(prompts[rows:], weights, seed=1), rollout[rows:], "tokens", "mask", "logprobs")
+
+
+def test_weights_are_fetched_only_when_their_version_is_new(
+    sampler: Sampler, prompts: PromptBatch, weights: LocalWeights
+) -> None:
+    first, second = CountingWeights(weights), CountingWeights(replace(weights, version=1))
+    for held, seed in ((first, 1), (first, 2), (second, 3), (second, 4), (first, 5)):
+        sampler.generate(prompts, held, seed)
+    assert (first.fetched, second.fetched) == ([0, 0], [1])
+
+
+def test_the_sampler_speaks_with_the_weights_it_is_given(
+    sampler: Sampler, prompts: PromptBatch, weights: LocalWeights, rollout: Rollout, policy_folder: str
+) -> None:
+    other = load_causal(policy_folder)
+    torch.nn.init.normal_(other.lm_head.weight)
+    spoken = sampler.generate(prompts, pack(other, version=1), seed=1)
+    assert not same(spoken, rollout, "tokens")
+    assert same(sampler.generate(prompts, weights, seed=1), rollout, "tokens", "logprobs")
+
+
+def test_damaged_weights_are_not_taken_for_delivered(
+    sampler: Sampler, prompts: PromptBatch, weights: LocalWeights
+) -> None:
+    damaged = replace(weights, version=7, checksum="0" * 32)
+    for _ in range(2):
+        with pytest.raises(ValueError, match="checksum"):
+            sampler.generate(prompts, damaged, seed=1)
+
+
+def test_a_score_that_is_no_number_is_an_error_that_names_the_sample(
+    policy_folder: str, reward_folder: str, rollout: Rollout
+) -> None:
+    scorer = scorer_of(reward_folder, policy_folder)
+    torch.nn.init.constant_(scorer.reward.classifier.score.weight, torch.nan)
+    with pytest.raises(FloatingPointError, match="nan for sample 2"):
+        scorer.score(rollout[2:])
+
+
+def test_only_the_sample_whose_score_is_no_number_is_named(
+    policy_folder: str, reward_folder: str, rollout_of: Callable
+) -> None:
+    scorer = scorer_of(reward_folder, policy_folder, rows=2)
+    with torch.no_grad():
+        scorer.reward.classifier.get_input_embeddings().weight[50] = torch.inf
+    healthy = rollout_of([[5]] * 4, [[20, EOS], [21, EOS], [22, 23, EOS], [24, EOS]])
+    assert scorer.score(healthy).score.isfinite().all()
+    with pytest.raises(FloatingPointError, match="for sample 2"):
+        scorer.score(rollout_of([[5]] * 4, [[20, EOS], [21, EOS], [22, 50, EOS], [24, EOS]]))
+
+
+def test_a_response_that_did_not_end_loses_the_penalty(
+    policy_folder: str, reward_folder: str, rollout_of: Callable
+) -> None:
+    rollout = rollout_of([[5], [6], [7]], [[20, 21], [22, EOS], [23, 24]])
+    free = scorer_of(reward_folder, policy_folder, missing_eos_penalty=0.0).score(rollout)
+    strict = scorer_of(reward_folder, policy_folder, missing_eos_penalty=2.5).score(rollout)
+    torch.testing.assert_close(free.score - strict.score, torch.tensor([2.5, 0.0, 2.5]))
+
+
+def test_scores_stay_within_the_clip(policy_folder: str, reward_folder: str, rollout: Rollout) -> None:
+    free = scorer_of(reward_folder, policy_folder, missing_eos_penalty=0.0).score(rollout).score
+    limit = float(free.abs().median())
+    clipped = scorer_of(reward_folder, policy_folder, missing_eos_penalty=0.0, clip=limit).score(rollout).score
+    assert float(clipped.abs().max()) == pytest.approx(limit)
+    inside = free.abs() < limit
+    assert inside.any()
+    assert torch.equal(clipped[inside], free[inside])
+    assert torch.equal(clipped.sign(), free.sign())
+
+
+def test_how_many_are_scored_together_does_not_matter(policy_folder: str, reward_folder: str, rollout: Rollout) -> None:
+    one, all_at_once = (scorer_of(reward_folder, policy_folder, rows=rows).score(rollout) for rows in (1, 32))
+    torch.testing.assert_close(one.score, all_at_once.score, atol=1e-5, rtol=0)
+    torch.testing.assert_close(one.ref_logprobs, all_at_once.ref_logprobs, atol=1e-5, rtol=0)
+
+
+def test_a_policy_that_is_still_the_reference_has_not_moved_away(
+    policy_folder: str, reward_folder: str, rollout: Rollout
+) -> None:
+    scored = scorer_of(reward_folder, policy_folder).score(rollout)
+    torch.testing.assert_close(scored.ref_logprobs, rollout.logprobs, atol=1e-4, rtol=0)
+    assert scored.rollout is not None
+    assert same(scored.rollout, rollout, "tokens", "mask", "ended")
+
+
+def test_the_ratio_is_1_before_anything_was_learned(policy_folder: str, reward_folder: str, rollout: Rollout) -> None:
+    learner = learner_of(policy_folder, reward_folder, epochs=1, minibatch=32, policy_lr=1e-8)
+    metrics = learner.update(experience_of(learner, rollout))
+    assert metrics["val/ratio"] == pytest.approx(1, abs=1e-6)
+    assert metrics["policy/approxkl_avg"] == pytest.approx(0, abs=1e-9)
+    assert metrics["policy/clipfrac_avg"] == 0
+
+
+def test_the_ratio_is_1_again_at_the_start_of_every_iteration(
+    learner: Learner, sampler: Sampler, prompts: PromptBatch
+) -> None:
+    for step in range(3):
+        rollout = sampler.generate(prompts, learner.weights(), seed=step)
+        learner.update(experience_of(learner, rollout))  # raises where it is not
+    assert learner.version() == 3
+
+
+def test_an_update_changes_every_tensor_of_policy_and_critic(learner: Learner, rollout: Rollout) -> None:
+    models = (learner.policy, learner.critic)
+    before = [{name: tensor.clone() for name, tensor in model.named_parameters()} for model in models]
+    learner.update(experience_of(learner, rollout))
+    for model, old in zip(models, before, strict=True):
+        assert [name for name, tensor in model.named_parameters() if torch.equal(tensor, old[name])] == []
+
+
+def test_an_update_makes_good_responses_more_likely_and_bad_ones_less(learner: Learner, rollout: Rollout) -> None:
+    experience = experience_of(learner, rollout)
+    learner.update(experience)
+    after = learner.estimate(rollout).logprobs
+    gain = ((after - experience.old.logprobs) * experience.advantages).sum()
+    assert float(gain) > 0
+
+
+def test_an_update_brings_the_critic_closer_to_the_returns(
+    policy_folder: str, reward_folder: str, rollout: Rollout
+) -> None:
+    learner = learner_of(policy_folder, reward_folder, epochs=4, critic_lr=3e-3, value_clip=10.0)
+    experience = experience_of(learner, rollout)
+    learner.update(experience)
+    after = learner.estimate(rollout).values
+
+    def error(values: torch.Tensor) -> float:
+        return float(((values - experience.returns)[rollout.mask] ** 2).mean())
+
+    assert error(after) < error(experience.old.values)
+
+
+@pytest.mark.parametrize("part", ["advantages", "returns"])
+def test_what_is_no_number_is_an_error_and_nothing_is_learned_from_it(
+    learner: Learner, rollout: Rollout, part: str
+) -> None:
+    experience = experience_of(learner, rollout)
+    wrong = replace(experience, **{part: torch.full_like(experience.returns, torch.nan)})
+    policy, critic = pack(learner.policy, 0).checksum, pack(learner.critic, 0).checksum
+    with pytest.raises(FloatingPointError, match="no step was taken"):
+        learner.update(wrong)
+    assert pack(learner.critic, 0).checksum == critic
+    assert pack(learner.policy, 0).checksum == policy
+    assert learner.version() == 0
+
+
+def test_a_policy_that_changed_between_estimate_and_update_is_noticed(learner: Learner, rollout: Rollout) -> None:
+    experience = experience_of(learner, rollout)
+    with torch.no_grad():
+        learner.policy.get_input_embeddings().weight.add_(0.1 * torch.randn(64, 32))
+    with pytest.raises(RuntimeError, match="ratio: expected 1"):
+        learner.update(experience)
+
+
+def test_dropout_would_be_noticed(learner: Learner, rollout: Rollout) -> None:
+    experience = experience_of(learner, rollout)
+    learner.policy.train()
+    with pytest.raises(RuntimeError, match="something in it is random"):
+        learner.update(experience)
+
+
+def test_every_update_is_a_new_version_of_the_weights(learner: Learner, rollout: Rollout) -> None:
+    before = learner.weights()
+    learner.update(experience_of(learner, rollout))
+    after = learner.weights()
+    assert (before.version, after.version) == (0, 1)
+    assert before.checksum != after.checksum
+
+
+def test_the_same_run_learns_the_same(policy_folder: str, reward_folder: str, rollout: Rollout) -> None:
+    def learned() -> tuple[dict[str, float], str]:
+        learner = learner_of(policy_folder, reward_folder, epochs=3, minibatch=2)
+        metrics = learner.update(experience_of(learner, rollout))
+        return metrics, learner.weights().checksum
+
+    assert learned() == learned()
+
+
+@pytest.mark.parametrize(("schedule", "shares"), [("linear", [1.0, 0.75, 0.5, 0.25]), ("constant", [1.0] * 4)])
+def test_the_learning_rate_falls_to_the_end_or_stays(
+    policy_folder: str, reward_folder: str, rollout: Rollout, schedule: str, shares: list[float]
+) -> None:
+    learner = learner_of(policy_folder, reward_folder, epochs=1, policy_lr=1e-3, schedule=schedule)
+    rates = [learner.update(experience_of(learner, rollout))["lr"] for _ in range(4)]
+    assert rates == pytest.approx([1e-3 * share for share in shares])
+
+
+def test_what_is_saved_is_what_was_learned(learner: Learner, rollout: Rollout, tmp_path) -> None:
+    learner.update(experience_of(learner, rollout))
+    learner.save(str(tmp_path))
+    assert pack(load_causal(str(tmp_path)), 0).checksum == learner.weights().checksum
