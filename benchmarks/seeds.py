@@ -51,7 +51,9 @@ def row(summary: dict[str, Any]) -> str:
 def demo_rows(summary: dict[str, Any]) -> list[str]:
     return [
         f"| {summary['seed']} | {entry['prompt']} | "
-        + " | ".join(f"{entry[side][figure]['mean']:.2f}" for figure in ("rubric", "score") for side in ("before", "after"))
+        + " | ".join(
+            f"{entry[side][figure]['mean']:.2f}" for figure in ("rubric", "score") for side in ("before", "after")
+        )
         + " |"
         for entry in summary["demo"]
     ]

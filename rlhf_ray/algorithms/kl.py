@@ -39,4 +39,4 @@ def fixed(state: KlState, kl: float) -> KlState:
 def adaptive(state: KlState, kl: float, *, target: float, horizon: int, episodes: int) -> KlState:
     """Proportional control towards a target KL per response (arXiv:1909.08593, section 2.2)."""
     error = min(max(kl / target - 1, -0.2), 0.2)
-    return KlState(state.coef * (1 + error * episodes / horizon))
+    return KlState(state.coef * (1 + error * min(episodes / horizon, 1.0)))

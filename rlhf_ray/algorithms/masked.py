@@ -21,7 +21,8 @@ def whiten(
     The variance is that of the population, so the result does not depend on how the batch was cut.
     Values that are all equal become 0 rather than infinite.
     """
-    mean = masked_mean(values, mask)
-    variance = masked_mean((values - mean) ** 2, mask)
-    whitened = (values - mean) / (variance.sqrt() + 1e-8)
-    return torch.where(mask, whitened + mean if keep_mean else whitened, 0.0)
+    exact = values.double()  # float32 rounding would make a spread out of equal values
+    mean = masked_mean(exact, mask)
+    variance = masked_mean((exact - mean) ** 2, mask)
+    whitened = (exact - mean) / (variance.sqrt() + 1e-8)
+    return torch.where(mask, whitened + mean if keep_mean else whitened, 0.0).to(values.dtype)

@@ -163,14 +163,14 @@ def _sentence(text: str) -> str:
 
 # How often an average author writes each kind. The base model learns this mixture, good and bad alike.
 KINDS: dict[str, tuple[Callable[[Author], str], float]] = {
-    "good": (Author.good, 0.30),
+    "good": (Author.good, 0.31),
     "brief": (Author.brief, 0.06),
     "vague": (Author.vague, 0.12),
     "hedged": (Author.hedged, 0.09),
     "restated": (Author.restated, 0.08),
     "wrong_cause": (Author.wrong_cause, 0.09),
-    "wrong_component": (Author.wrong_component, 0.05),
-    "no_resolution": (Author.no_resolution, 0.05),
+    "wrong_component": (Author.wrong_component, 0.03),
+    "no_resolution": (Author.no_resolution, 0.06),
     "wrong_fix": (Author.wrong_fix, 0.05),
     "blaming": (Author.blaming, 0.04),
     "stuffed": (Author.stuffed, 0.03),
@@ -178,20 +178,21 @@ KINDS: dict[str, tuple[Callable[[Author], str], float]] = {
     "cut_off": (Author.cut_off, 0.02),
 }
 
-# What a reviewer says of each kind, and how often a statement of the kind is sent to review: the near misses most.
+# What a reviewer says of each kind, and how often a statement of the kind is sent to review: the near misses most. The
+# first word is the verdict, so that it must be known where the statement ends.
 REVIEWS = {
-    "good": ("The evidence supports this analysis.", 0.32),
-    "brief": ("The evidence supports this, in short form.", 0.06),
-    "wrong_cause": ("The evidence points to another cause.", 0.26),
-    "wrong_component": ("This is about another component.", 0.10),
-    "wrong_fix": ("The fix does not fit the cause.", 0.14),
-    "no_resolution": ("No resolution is given.", 0.03),
-    "hedged": ("This is not conclusive.", 0.03),
-    "blaming": ("This blames people.", 0.02),
-    "vague": ("No cause is named.", 0.01),
-    "restated": ("This only repeats the symptom.", 0.01),
-    "stuffed": ("These are only keywords.", 0.01),
-    "cut_off": ("The text is cut off.", 0.01),
+    "good": ("Accepted.", 0.32),
+    "brief": ("Accepted, though short.", 0.06),
+    "wrong_cause": ("Returned: wrong cause.", 0.23),
+    "wrong_component": ("Returned: wrong component.", 0.15),
+    "wrong_fix": ("Returned: wrong fix.", 0.13),
+    "no_resolution": ("Returned: no resolution.", 0.03),
+    "hedged": ("Returned: not conclusive.", 0.03),
+    "blaming": ("Returned: blame.", 0.02),
+    "vague": ("Returned: no cause.", 0.01),
+    "restated": ("Returned: symptom only.", 0.01),
+    "stuffed": ("Returned: keywords.", 0.005),
+    "cut_off": ("Returned: cut off.", 0.005),
 }
 
 

@@ -40,15 +40,13 @@ def load_causal(name: str) -> PreTrainedModel:
     return _settled(_from_pretrained(AutoModelForCausalLM, name, **_FORM))
 
 
-def load_classifier(name: str, *, fresh_head: bool = False) -> PreTrainedModel:
-    """A sequence classifier with one output. A fresh head is drawn from N(0, 1/(d+1)) (arXiv:2009.01325)."""
+def load_classifier(name: str) -> PreTrainedModel:
+    """A sequence classifier with one output; its head is random where the folder holds a causal model."""
     model = _from_pretrained(AutoModelForSequenceClassification, name, num_labels=1, **_FORM)
     if not isinstance(getattr(model, "score", None), torch.nn.Linear):
         raise BadInput(
             f"{name}: expected an architecture whose classifier has a linear `score` head, got {type(model).__name__}"
         )
-    if fresh_head:
-        torch.nn.init.normal_(model.score.weight, std=(model.score.in_features + 1) ** -0.5)
     return _settled(model)
 
 

@@ -44,13 +44,18 @@ class Scalar(nn.Module):
         self, tokens: Int[Tensor, "B T"], mask: Bool[Tensor, "B T"], places: Int[Tensor, "B T"] | None = None
     ) -> Float[Tensor, "B T"]:
         """The classifier's own logit at every token; at the end of a response, the log-odds of a thumb up."""
-        hidden = self.classifier.base_model(
+        return self.classifier.score(self.hidden(tokens, mask, places))[:, :, 0]
+
+    def hidden(
+        self, tokens: Int[Tensor, "B T"], mask: Bool[Tensor, "B T"], places: Int[Tensor, "B T"] | None = None
+    ) -> Float[Tensor, "B T D"]:
+        """What the head reads at every token."""
+        return self.classifier.base_model(
             input_ids=tokens,
             attention_mask=mask.long(),
             position_ids=positions(mask) if places is None else places,
             use_cache=False,
         ).last_hidden_state
-        return self.classifier.score(hidden)[:, :, 0]
 
 
 def response_scores(model: Scalar, rollout: Rollout, eos: int) -> Float[Tensor, "B"]:
@@ -76,9 +81,9 @@ def _closed(rollout: Rollout, eos: int) -> Rollout:
     tokens, mask = F.pad(rollout.tokens, (0, 1), value=eos), F.pad(rollout.mask, (0, 1))
     tokens[open_rows, lengths[open_rows]] = eos
     mask[open_rows, lengths[open_rows]] = True
-    return replace(rollout, tokens=tokens, mask=mask)
+    return replace(rollout, tokens=tokens, mask=mask, logprobs=F.pad(rollout.logprobs, (0, 1)))
 
 
-def at_last_token(values: Float[Tensor, "B T"], mask: Bool[Tensor, "B T"]) -> Float[Tensor, "B"]:
+def at_last_token(values: Float[Tensor, "B T ..."], mask: Bool[Tensor, "B T"]) -> Float[Tensor, "B ..."]:
     last = mask.shape[1] - 1 - mask.flip(1).int().argmax(1)
-    return values.gather(1, last[:, None])[:, 0]
+    return values[torch.arange(len(values), device=values.device), last]

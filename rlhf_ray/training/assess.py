@@ -51,7 +51,7 @@ def describe(scored: ScoredRollout, kl: KlState) -> Metrics:
     divergence = response_kl(scored)
     return {
         "objective/scores": float(scored.score.mean()),
-        "objective/scores_std": float(scored.score.std()),
+        "objective/scores_std": float(scored.score.std(correction=0)),
         "objective/kl": float(divergence.mean()),
         "objective/rlhf_reward": float((scored.score - kl.coef * divergence).mean()),
         "objective/kl_coef": kl.coef,

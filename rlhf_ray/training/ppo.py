@@ -71,7 +71,7 @@ def train(
 def check_delivered(rollout: Rollout, old: Estimates) -> None:
     """The sampler must have spoken with the learner's weights: both find each token equally likely."""
     worst = float((rollout.logprobs - old.logprobs).abs().max())
-    if worst > LOGPROB_TOLERANCE:
+    if not worst <= LOGPROB_TOLERANCE:
         raise RuntimeError(
             f"weights: the sampler's and the learner's log-probability of a token differ by {worst:.3f}; "
             "expected the same weights on both sides"

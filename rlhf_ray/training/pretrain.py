@@ -29,6 +29,7 @@ from rlhf_ray.training.sft import save_policy
 END, PAD = "<|endoftext|>", "<|pad|>"
 EXACT_LOSSES = 10  # the first losses are kept one by one, so that a rerun can be compared with them
 CURVE_EVERY = 50
+REVIEW_WEIGHT = 0.5  # a review has few tokens and the verdict is one of them, so it must not drown among the statements
 
 
 class Pretraining(Config):
@@ -42,7 +43,7 @@ class Pretraining(Config):
     layers: int = Field(4, ge=1, description="Transformer blocks.")
     heads: int = Field(4, ge=1, description="Attention heads a block.")
     context: int = Field(256, ge=2, description="Longest sequence in tokens.")
-    steps: int = Field(3800, ge=1, description="Optimizer steps.")
+    steps: int = Field(4000, ge=1, description="Optimizer steps.")
     batch: int = Field(32, ge=1, description="Statements a step.")
     lr: float = Field(3e-3, gt=0, description="Peak learning rate; 100 steps of warm-up, then a cosine to a twentieth.")
     threads: int = Field(1, ge=1, description="CPU threads.")
@@ -72,7 +73,8 @@ def pretrain(
 ) -> list[float]:
     """Train tokenizer and model on rows of `prompt, completion` and perhaps `review`; the loss of each step.
 
-    Writes them to `folder`, the model in bfloat16, with `losses.json`. `stop_after` ends early, on the same path, for those who only want to see the first losses again.
+    Writes them to `folder`, the model in bfloat16, with `losses.json`. `stop_after` ends early, on the same path, for
+    those who only want to see the first losses again.
     """
     started = time.monotonic()
     set_seed(pretraining.seed)
@@ -83,13 +85,13 @@ def pretrain(
         ids, begin = encode_pair(tokenizer, row["prompt"], row["completion"], pretraining.context)
         if review := row.get("review"):  # it follows the end of the statement and is all that is learned of this row
             begin, ids = len(ids), [*ids, *plain_ids(tokenizer, review), tokenizer.eos_token_id]
-        data.append({"input_ids": ids, "begin": begin, "length": len(ids)})
+        data.append({"input_ids": ids, "begin": begin, "is_review": bool(review), "length": len(ids)})
 
     def collate(rows: list[dict]) -> dict[str, Tensor]:
         tokens, mask = pad_right([row["input_ids"] for row in rows], tokenizer.pad_token_id)
         begins = torch.tensor([row["begin"] for row in rows])
         said = mask & (torch.arange(tokens.shape[1]) >= begins[:, None])
-        return {"input_ids": tokens, "said": said}
+        return {"input_ids": tokens, "said": said, "is_review": torch.tensor([row["is_review"] for row in rows])}
 
     arguments = TrainingArguments(
         output_dir=str(folder),
@@ -121,12 +123,18 @@ def pretrain(
 
 
 class _CompletionTrainer(Trainer):
-    """Cross-entropy on the completions; logits are computed for their tokens only."""
+    """Cross-entropy on statements and on reviews, each averaged over its tokens; logits only where they are needed."""
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         tokens, said = inputs["input_ids"], inputs["said"][:, 1:]
+        reviews = inputs["is_review"][:, None].expand_as(said)[said]
         hidden = model.transformer(input_ids=tokens).last_hidden_state[:, :-1]
-        return F.cross_entropy(model.lm_head(hidden[said]), tokens[:, 1:][said])
+        losses = F.cross_entropy(model.lm_head(hidden[said]), tokens[:, 1:][said], reduction="none")
+        return _mean(losses[~reviews]) + REVIEW_WEIGHT * _mean(losses[reviews])
+
+
+def _mean(losses: Tensor) -> Tensor:
+    return losses.sum() / max(1, len(losses))
 
 
 class _Losses(TrainerCallback):

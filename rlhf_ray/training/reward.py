@@ -1,15 +1,17 @@
 """The reward model: from single thumbs to the log-odds of a thumb up.
 
-The SFT model with a fresh scalar head reads prompt, completion and end-of-text; binary cross-entropy on the thumb, both
-classes weighing the same. Then its scores on the SFT model's own samples are measured, and their mean and standard
-deviation become part of the artefact.
+The SFT model with a scalar head reads prompt, completion and end-of-text. First the head alone is fitted, by logistic
+regression; then everything is tuned with binary cross-entropy on the thumb, both classes weighing the same. At last its
+scores on the SFT model's own samples are measured, and their mean and standard deviation become part of the artefact.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from pydantic import Field
+from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedTokenizerBase, Trainer, TrainingArguments, set_seed
@@ -69,12 +71,13 @@ def train_reward(
     """
     set_seed(seed)
     tokenizer = load_tokenizer(sft)
-    scalar = Scalar(load_classifier(sft, fresh_head=True))
+    scalar = Scalar(load_classifier(sft))
     scalar.classifier.config.pad_token_id = tokenizer.pad_token_id
     data = []
     for row in thumbs:
         ids, prompt_length = encode_pair(tokenizer, row["prompt"], row["completion"], training.most_tokens)
         data.append({"input_ids": ids, "prompt_length": prompt_length, "label": row["label"], "length": len(ids)})
+    probe_head(scalar, tokenizer, thumbs, training.most_tokens)
     ups = sum(row["label"] for row in thumbs)
     model = ThumbModel(scalar, len(thumbs) / (2 * ups), len(thumbs) / (2 * (len(thumbs) - ups)), training.prefix_weight)
 
@@ -113,6 +116,20 @@ def train_reward(
         tokenizer.save_pretrained(folder)
 
 
+@torch.no_grad()
+def probe_head(scalar: Scalar, tokenizer: PreTrainedTokenizerBase, thumbs: list[Row], most_tokens: int) -> None:
+    """Set the head to the logistic regression on what the SFT model makes of each text, before anything is tuned.
+
+    The first gradients through a random head would spoil what the model knows already (arXiv:2202.10054).
+    """
+    batches = _batches(scalar, tokenizer, thumbs, most_tokens)
+    features = torch.cat([at_last_token(scalar.hidden(*batch), batch[1]).cpu() for batch in batches])
+    labels = [row["label"] for row in thumbs]
+    fitted = LogisticRegression(C=0.1, class_weight="balanced", fit_intercept=False, max_iter=2000)
+    fitted.fit(features.numpy(), labels)
+    scalar.classifier.score.weight.copy_(torch.from_numpy(fitted.coef_))
+
+
 def normalise(scalar: Scalar, tokenizer: PreTrainedTokenizerBase, samples: list[Row], most_tokens: int) -> None:
     """Make the model's scores on the SFT model's samples have mean 0 and standard deviation 1, in its artefact too."""
     raw = raw_scores(scalar, tokenizer, samples, most_tokens)
@@ -123,14 +140,20 @@ def normalise(scalar: Scalar, tokenizer: PreTrainedTokenizerBase, samples: list[
 
 @torch.no_grad()
 def raw_scores(
-    scalar: Scalar, tokenizer: PreTrainedTokenizerBase, rows: list[Row], most_tokens: int, batch: int = 32
+    scalar: Scalar, tokenizer: PreTrainedTokenizerBase, rows: list[Row], most_tokens: int
 ) -> Float[Tensor, "N"]:
     """The log-odds of a thumb up for each `prompt, completion`, as the trainer reads them."""
-    scores = []
+    batches = _batches(scalar, tokenizer, rows, most_tokens)
+    return torch.cat([at_last_token(scalar.raw(*batch), batch[1]).cpu() for batch in batches])
+
+
+def _batches(
+    scalar: Scalar, tokenizer: PreTrainedTokenizerBase, rows: list[Row], most_tokens: int, size: int = 64
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Tokens and mask of the rows, right-padded, on the model's device."""
     device = next(scalar.parameters()).device
-    for start in range(0, len(rows), batch):
-        part = rows[start : start + batch]
+    for start in range(0, len(rows), size):
+        part = rows[start : start + size]
         pairs = [encode_pair(tokenizer, row["prompt"], row["completion"], most_tokens)[0] for row in part]
-        tokens, mask = (side.to(device) for side in pad_right(pairs, tokenizer.pad_token_id))
-        scores.append(at_last_token(scalar.raw(tokens, mask), mask).cpu())
-    return torch.cat(scores)
+        tokens, mask = pad_right(pairs, tokenizer.pad_token_id)
+        yield tokens.to(device), mask.to(device)

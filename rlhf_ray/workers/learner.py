@@ -122,12 +122,10 @@ class Learner:
             "loss/value_avg": value_loss(values, old.values, experience.returns, self.learning.value_clip),
         }
         means = {name: masked_mean(loss, mask) for name, loss in losses.items()}
-        norms = [
-            self._descend(model, optimizer, name, loss)
-            for (name, loss), model, optimizer in zip(
-                means.items(), (self.policy, self.critic), self.optimizers, strict=True
-            )
-        ]
+        models = (self.policy, self.critic)
+        norms = [self._gradient(model, name, loss) for (name, loss), model in zip(means.items(), models, strict=True)]
+        for optimizer in self.optimizers:
+            optimizer.step()
         with torch.no_grad():
             log_ratio = logprobs - old.logprobs
             clipped = clipped_share(logprobs, old.logprobs, self.learning.clip)
@@ -140,16 +138,15 @@ class Learner:
                 "val/grad_norm": norms[1],
             }
 
-    def _descend(self, model: nn.Module, optimizer: torch.optim.Optimizer, name: str, loss: Tensor) -> float:
-        optimizer.zero_grad()
+    def _gradient(self, model: nn.Module, name: str, loss: Tensor) -> float:
+        model.zero_grad()
         loss.backward()
         norm = nn.utils.clip_grad_norm_(model.parameters(), self.learning.max_grad_norm)
         if not (loss.isfinite() and norm.isfinite()):
             raise FloatingPointError(
-                f"{name}: got loss {float(loss)} and gradient norm {float(norm)} in update {self.updates + 1}; "
+                f"{name}: got loss {loss.item()} and gradient norm {float(norm)} in update {self.updates + 1}; "
                 "no step was taken. A lower learning rate or score clip may help"
             )
-        optimizer.step()
         return float(norm)
 
 
@@ -167,4 +164,4 @@ def _explained_variance(experience: Experience) -> float:
     """1 - Var(return - value) / Var(return): 1 is a perfect critic, 0 one that only knows the mean."""
     returns: Float[Tensor, N] = experience.returns[experience.rollout.mask]
     errors = returns - experience.old.values[experience.rollout.mask]
-    return float(1 - errors.var() / (returns.var() + 1e-8))
+    return float(1 - errors.var(correction=0) / (returns.var(correction=0) + 1e-8))

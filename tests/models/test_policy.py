@@ -214,8 +214,8 @@ def test_an_impossible_token_is_not_drawn_even_at_the_edges() -> None:
 
 
 def test_rounding_of_the_probabilities_leaves_no_gap_at_the_end() -> None:
-    logprobs = torch.full((1, 3), 1 / 3 - 1e-6).log()  # they sum to a little less than 1
-    assert inverse_cdf(logprobs, torch.tensor([1 - 1e-9], dtype=torch.float64)).tolist() == [2]
+    logprobs = torch.tensor([[0.5, 0.5 - 1e-6, 0.0]]).log()  # they sum to a little less than 1
+    assert inverse_cdf(logprobs, torch.tensor([1 - 1e-9], dtype=torch.float64)).tolist() == [1]
 
 
 def test_who_finds_all_tokens_equal_has_the_entropy_log_v(policy: PreTrainedModel, rollout_of: Callable) -> None:

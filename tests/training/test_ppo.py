@@ -43,6 +43,18 @@ class Deaf:
         return self.sampler.generate(prompts, self.first, seed)
 
 
+class Attentive:
+    """A sampler that remembers what it was asked, and with which seed."""
+
+    def __init__(self, sampler: Sampler) -> None:
+        self.sampler = sampler
+        self.asked: list[tuple[PromptBatch, int]] = []
+
+    def generate(self, prompts: PromptBatch, weights: Weights, seed: int) -> Rollout:
+        self.asked.append((prompts, seed))
+        return self.sampler.generate(prompts, weights, seed)
+
+
 class Run:
     """Plain workers on tiny models; what was reported is in `metrics`."""
 
@@ -93,12 +105,20 @@ def test_the_same_seed_gives_the_same_metrics(
     assert one == other
 
 
+def test_every_iteration_has_its_own_prompts_and_its_own_seed(run: Run) -> None:
+    run.sampler = Attentive(run.sampler)
+    run.train(steps=3, episodes=4)
+    prompts, seeds = zip(*run.sampler.asked, strict=True)
+    assert len(set(seeds)) == 3
+    for step, asked in enumerate(prompts):
+        assert torch.equal(asked.tokens, run.stream(4).batch(step).tokens)
+
+
 def test_every_metric_is_a_number(run: Run) -> None:
     for metrics in run.train(steps=2):
         assert [name for name, value in metrics.items() if not math.isfinite(value)] == []
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning")
 def test_an_iteration_of_one_episode_reports_numbers_too(run: Run) -> None:
     (metrics,) = run.train(steps=1, episodes=1)
     assert [name for name, value in metrics.items() if not math.isfinite(value)] == []

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -195,7 +196,6 @@ def test_a_policy_that_is_still_the_reference_has_not_moved_away(
 ) -> None:
     scored = scorer_of(reward_folder, policy_folder).score(rollout)
     torch.testing.assert_close(scored.ref_logprobs, rollout.logprobs, atol=1e-4, rtol=0)
-    assert scored.rollout is not None
     assert same(scored.rollout, rollout, "tokens", "mask", "ended")
 
 
@@ -301,7 +301,7 @@ def test_the_learning_rate_falls_to_the_end_or_stays(
     assert rates == pytest.approx([1e-3 * share for share in shares])
 
 
-def test_what_is_saved_is_what_was_learned(learner: Learner, rollout: Rollout, tmp_path) -> None:
+def test_what_is_saved_is_what_was_learned(learner: Learner, rollout: Rollout, tmp_path: Path) -> None:
     learner.update(experience_of(learner, rollout))
     learner.save(str(tmp_path))
     assert pack(load_causal(str(tmp_path)), 0).checksum == learner.weights().checksum
