@@ -1,6 +1,6 @@
-"""The main job on several seeds, as a table: `python benchmarks/seeds.py configs/rca/tiny.yaml 0 1 2 3 4 [key=value …]`.
+"""The main job on several seeds as a table: `python benchmarks/seeds.py configs/rca/tiny.yaml 0 1 2 [key=value …]`.
 
-Each seed is a process of its own, one after the other. No seed is left out: one that fails ends the whole with its error.
+Each seed is a process of its own, one after the other. No seed is left out: one that fails ends it all with its error.
 The table is printed and written to `benchmarks/results/seeds.md`.
 """
 
@@ -19,8 +19,19 @@ from rlhf_ray.config import load
 from rlhf_ray.runs import RunConfig
 
 RESULT = Path(__file__).parent / "results" / "seeds.md"
-HEAD = """| seed | rubric before | rubric after | win rate | KL | reward before | reward after | reward model | minutes | peak GiB |
-|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|"""
+COLUMNS = (
+    "seed",
+    "rubric before",
+    "rubric after",
+    "win rate",
+    "KL",
+    "reward before",
+    "reward after",
+    "reward model",
+    "minutes",
+    "peak GiB",
+)
+DEMO_COLUMNS = ("seed", "prompt", "rubric before", "rubric after", "reward before", "reward after")
 
 
 def run(config: str, seed: str, overrides: list[str]) -> dict[str, Any]:
@@ -49,14 +60,15 @@ def row(summary: dict[str, Any]) -> str:
 
 
 def demo_rows(summary: dict[str, Any]) -> list[str]:
-    return [
-        f"| {summary['seed']} | {entry['prompt']} | "
-        + " | ".join(
-            f"{entry[side][figure]['mean']:.2f}" for figure in ("rubric", "score") for side in ("before", "after")
-        )
-        + " |"
-        for entry in summary["demo"]
-    ]
+    rows = []
+    for entry in summary["demo"]:
+        figures = [entry[side][figure]["mean"] for figure in ("rubric", "score") for side in ("before", "after")]
+        rows.append(f"| {summary['seed']} | {entry['prompt']} | {' | '.join(f'{figure:.2f}' for figure in figures)} |")
+    return rows
+
+
+def _head(columns: tuple[str, ...]) -> list[str]:
+    return [f"| {' | '.join(columns)} |", "|" + "---:|" * len(columns)]
 
 
 def _interval(figure: dict[str, float]) -> str:
@@ -71,11 +83,10 @@ def main(config: str, *words: str) -> None:
         f"`python benchmarks/seeds.py {' '.join((config, *words))}`, {datetime.now(UTC).date()}, "
         f"{platform.machine()}, {os.cpu_count()} CPU cores, no GPU; {versions}",
         "",
-        HEAD,
+        *_head(COLUMNS),
         *map(row, summaries),
         "",
-        "| seed | prompt | rubric before | rubric after | reward before | reward after |",
-        "|---:|---|---:|---:|---:|---:|",
+        *_head(DEMO_COLUMNS),
         *[line for summary in summaries for line in demo_rows(summary)],
     ]
     RESULT.parent.mkdir(exist_ok=True)

@@ -32,7 +32,8 @@ DENIED_AFTER = re.compile(r"^ (was|were|is|are) (not|never|ruled out|excluded)\b
 UNDONE = re.compile(r"\b(not|never|should have|could have) $")
 BLAME = re.compile(
     r"\b(careless|carelessly|fault of|(?<!nobody is )(?<!no one is )to blame|(?<!to )blames?|forgot to do"
-    r"|should have known|messed up|screwed up|incompetent|negligen\w+|lazy|sloppy|ignored the warnings|did not bother)\b"
+    r"|should have known|messed up|screwed up|incompetent|negligen\w+|lazy|sloppy|ignored the warnings"
+    r"|did not bother)\b"
 )
 JARGON = re.compile(
     r"((\broot cause|\bresolved|\bfix(ed)?|\bincident|\bmechanism|\bprevention|\bmitigated|\bconclusive)\b ?){4,}"
