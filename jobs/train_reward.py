@@ -10,6 +10,7 @@ from rlhf_ray.feedback.thumbs import COLUMNS, read_thumbs
 from rlhf_ray.models.loading import load_tokenizer
 from rlhf_ray.models.scalar import Scalar
 from rlhf_ray.stages import Run, Stage
+from rlhf_ray.text import check_pairs
 from rlhf_ray.training.progress import Reporter
 from rlhf_ray.training.reward import raw_scores, train_reward
 
@@ -18,10 +19,12 @@ from jobs.door import perform
 
 def work(run: Run, folder: Path) -> None:
     config = run.config
+    sft, thumbs = str(run.path("sft").resolve()), read_thumbs(run.path("thumbs", "thumbs.parquet"))
     samples = read_table(run.path("thumbs", "samples.parquet"), ("prompt", "completion"))
+    check_pairs(load_tokenizer(sft), thumbs + samples, config.reward.most_tokens)
     arguments = {
-        "sft": str(run.path("sft").resolve()),
-        "thumbs": read_thumbs(run.path("thumbs", "thumbs.parquet")),
+        "sft": sft,
+        "thumbs": thumbs,
         "samples": samples,
         "training": config.reward,
         "seed": config.seed,

@@ -4,7 +4,9 @@ from pathlib import Path
 
 from rlhf_ray.data.tables import read_table
 from rlhf_ray.distributed.fit import fit
+from rlhf_ray.models.loading import load_tokenizer
 from rlhf_ray.stages import Run, Stage
+from rlhf_ray.text import check_pairs
 from rlhf_ray.training.progress import Reporter
 from rlhf_ray.training.sft import adopt, fine_tune
 
@@ -18,6 +20,7 @@ def train_sft(run: Run, folder: Path) -> None:
         adopt(base=config.base, folder=str(folder))
         return
     corpus = read_table(run.path("world", "corpus.parquet"), ("prompt", "completion"))
+    check_pairs(load_tokenizer(config.base), corpus, config.sft.most_tokens)
     arguments = {
         "base": config.base,
         "corpus": corpus,

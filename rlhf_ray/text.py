@@ -1,6 +1,7 @@
 """Tokenizer in, PromptBatch out, and back."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from transformers import PreTrainedTokenizerBase
@@ -47,6 +48,12 @@ def encode_pair(
             f"completion: expected at most {most_tokens} tokens with its prompt, got {len(ids)} ({start!r} …)"
         )
     return ids, len(asked)
+
+
+def check_pairs(tokenizer: PreTrainedTokenizerBase, rows: Iterable[dict[str, Any]], most_tokens: int) -> None:
+    """Raises BadInput, at the door, where a row's `prompt` and `completion` are longer than `most_tokens`."""
+    for row in rows:
+        encode_pair(tokenizer, row["prompt"], row["completion"], most_tokens)
 
 
 def pad_right(sequences: Sequence[list[int]], pad: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,11 +1,6 @@
 """Real actors on a local Ray: a group does what its worker does, and the cluster's limits are said at once."""
 
-import os
-
 import pytest
-
-os.environ.setdefault("RAY_AUTH_MODE", "token")
-
 import ray
 import torch
 

@@ -180,3 +180,17 @@ def test_the_command_line_itself(tmp_path):
     assert done.returncode == USER_MISTAKE
     assert "missing.yaml: expected a YAML file, found none" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_thumb_longer_than_the_reward_model_reads(call, tmp_path):
+    call(synthesize.STAGE, train_sft.STAGE)
+    replace_thumbs(
+        tmp_path, [{"prompt": "a", "completion": "b" * 5000 * (i % 2) + "c", "label": i % 2 == 0} for i in range(4)]
+    )
+    code, said = call(train_reward.STAGE)
+    assert_one_line(code, said, "completion: expected at most 600 tokens with its prompt, got ")
+
+
+def test_a_corpus_longer_than_sft_reads(call):
+    code, said = call(synthesize.STAGE, train_sft.STAGE, overrides=["sft={most_tokens: 9}"])
+    assert_one_line(code, said, "completion: expected at most 9 tokens with its prompt, got ")

@@ -139,20 +139,19 @@ def test_the_same_seed_gives_the_same_metrics_also_without_ray(finished, tmp_pat
         assert metrics(config.parent / "run" / "seed-5") == metrics(run)
 
 
-def test_sft_teaches_another_model_under_ray_train(model_folder, tmp_path):
-    sft = {"epochs": 2, "batch": 8, "lr": 1e-3, "most_tokens": 600}
+def test_the_whole_loop_on_another_model_which_sft_teaches_under_ray_train(model_folder, tmp_path):
     config = write_config(
         tmp_path / "sft",
         base=str(model_folder),
-        sft=sft,
-        sampling={"prompt_tokens": 300, "response_tokens": 200},
-        reward={"most_tokens": 600},
+        sft={"epochs": 2, "batch": 8, "lr": 1e-3, "most_tokens": 600},
+        sampling={"prompt_tokens": 300, "response_tokens": 24},
+        reward={"epochs": 1, "most_tokens": 600},
     )
-    assert call("synthesize", config).returncode == 0
-    done = call("train_sft", config)
+    done = call("pipeline", config)
     assert done.returncode == 0, done.stderr[-3000:]
     run = config.parent / "run" / "seed-5"
     assert loss_on_corpus(run / "sft", run) < 0.9 * loss_on_corpus(model_folder, run)
+    assert (run / "ppo" / "policy" / "model.safetensors").is_file()
 
 
 def loss_on_corpus(folder: Path, run: Path) -> float:
