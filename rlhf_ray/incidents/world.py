@@ -83,6 +83,11 @@ def make_reviews(count: int, seed: int) -> list[Row]:
     return rows
 
 
+def make_base_corpus(statements: int, reviews: int, seed: int) -> list[Row]:
+    """What the shipped base learns from: statements in all wordings, held-out ones too, and reviews."""
+    return make_corpus(statements, seed, "any") + make_reviews(reviews, seed)
+
+
 def rate(rows: list[Row], seed: int, *, raters: int, noise: float) -> list[Row]:
     """Each statement gets one thumb from one rater: `prompt, completion, label, rater, created_at`."""
     rng = Random(derive(seed, "raters"))

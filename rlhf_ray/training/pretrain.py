@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from torch.nn import functional as F
 from transformers import (
     GPT2Config,
     GPT2LMHeadModel,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
     Trainer,
     TrainerCallback,
@@ -22,6 +25,7 @@ from transformers import (
 
 from rlhf_ray.config import Config
 from rlhf_ray.data.tables import Row
+from rlhf_ray.models.loading import load_causal, load_tokenizer
 from rlhf_ray.text import encode_pair, pad_right, plain_ids
 from rlhf_ray.training.progress import quiet
 from rlhf_ray.training.sft import save_policy
@@ -32,21 +36,29 @@ CURVE_EVERY = 50
 REVIEW_WEIGHT = 0.5  # a review has few tokens and the verdict is one of them, so it must not drown among the statements
 
 
+class Phase(Config):
+    """A stretch of pretraining: new texts, a new optimizer, and a learning rate that falls again (arXiv:1608.03983)."""
+
+    seed: int = Field(ge=0, description="Of the texts, their order and, in the first phase, the weights.")
+    steps: int = Field(ge=1, description="Optimizer steps.")
+    lr: float = Field(gt=0, description="Peak learning rate; 100 steps of warm-up, then a cosine to a twentieth.")
+
+
 class Pretraining(Config):
     """The shipped base model and how it is made."""
 
-    seed: int = Field(0, ge=0, description="Of the corpus, the weights and the order.")
-    statements: int = Field(70_000, ge=1, description="Statements to learn to write from.")
-    reviews: int = Field(40_000, ge=0, description="Reviews of statements, to learn to tell right from wrong.")
+    phases: list[Phase] = Field(
+        [Phase(seed=0, steps=4000, lr=3e-3), Phase(seed=1, steps=2400, lr=1.5e-3)], description="One after the other."
+    )
+    statements: int = Field(70_000, ge=1, description="Statements of a phase, to learn to write from.")
+    reviews: int = Field(40_000, ge=0, description="Reviews of a phase, to learn to tell right from wrong.")
     vocabulary: int = Field(2048, ge=260, description="Tokens of the tokenizer.")
     width: int = Field(128, ge=1, description="Embedding size.")
     layers: int = Field(4, ge=1, description="Transformer blocks.")
     heads: int = Field(4, ge=1, description="Attention heads a block.")
     context: int = Field(256, ge=2, description="Longest sequence in tokens.")
-    steps: int = Field(4000, ge=1, description="Optimizer steps.")
-    batch: int = Field(32, ge=1, description="Statements a step.")
-    lr: float = Field(3e-3, gt=0, description="Peak learning rate; 100 steps of warm-up, then a cosine to a twentieth.")
-    threads: int = Field(1, ge=1, description="CPU threads.")
+    batch: int = Field(32, ge=1, description="Texts a step.")
+    threads: int = Field(2, ge=1, description="CPU threads.")
 
 
 def train_tokenizer(texts: list[str], pretraining: Pretraining) -> PreTrainedTokenizerFast:
@@ -69,17 +81,47 @@ def train_tokenizer(texts: list[str], pretraining: Pretraining) -> PreTrainedTok
 
 
 def pretrain(
-    corpus: list[Row], pretraining: Pretraining, folder: Path, report: Any, stop_after: int | None = None
+    corpus_of: Callable[[int], list[Row]],
+    pretraining: Pretraining,
+    folder: Path,
+    report: Any,
+    stop_after: int | None = None,
 ) -> list[float]:
-    """Train tokenizer and model on rows of `prompt, completion` and perhaps `review`; the loss of each step.
+    """Train a tokenizer and a model from nothing, phase by phase; the loss of each step.
 
-    Writes them to `folder`, the model in bfloat16, with `losses.json`. `stop_after` ends early, on the same path, for
-    those who only want to see the first losses again.
+    `corpus_of(seed)` gives a phase's rows of `prompt, completion` and perhaps `review`. Writes the model to `folder` in
+    bfloat16 with `losses.json`. `stop_after` ends the first phase and all early, on the same path, for those who only
+    want to see the first losses again.
     """
-    started = time.monotonic()
-    set_seed(pretraining.seed)
+    started, losses = time.monotonic(), []
+    for number, phase in enumerate(pretraining.phases[: 1 if stop_after else None]):
+        corpus = corpus_of(phase.seed)
+        set_seed(phase.seed)
+        tokenizer, model = _go_on(str(folder)) if number else _begin(corpus, pretraining)
+        losses += _learn(model, tokenizer, corpus, phase, pretraining, str(folder), _Losses(report, stop_after))
+        save_policy(model.eval().to(torch.bfloat16), tokenizer, str(folder))
+    _write_losses(folder, losses, (time.monotonic() - started) / 60, model)
+    return losses
+
+
+def _begin(corpus: list[Row], pretraining: Pretraining) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
     tokenizer = train_tokenizer([row["prompt"] + row["completion"] for row in corpus[:20_000]], pretraining)
-    model = GPT2LMHeadModel(_architecture(tokenizer, pretraining))
+    return tokenizer, GPT2LMHeadModel(_architecture(tokenizer, pretraining))
+
+
+def _go_on(folder: str) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
+    return load_tokenizer(folder), load_causal(folder)
+
+
+def _learn(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    corpus: list[Row],
+    phase: Phase,
+    pretraining: Pretraining,
+    folder: str,
+    losses: "_Losses",
+) -> list[float]:
     data = []
     for row in corpus:
         ids, begin = encode_pair(tokenizer, row["prompt"], row["completion"], pretraining.context)
@@ -94,17 +136,17 @@ def pretrain(
         return {"input_ids": tokens, "said": said, "is_review": torch.tensor([row["is_review"] for row in rows])}
 
     arguments = TrainingArguments(
-        output_dir=str(folder),
-        max_steps=pretraining.steps,
+        output_dir=folder,
+        max_steps=phase.steps,
         per_device_train_batch_size=pretraining.batch,
-        learning_rate=pretraining.lr,
+        learning_rate=phase.lr,
         adam_beta2=0.98,
         weight_decay=0.01,
         lr_scheduler_type="cosine_with_min_lr",
         lr_scheduler_kwargs={"min_lr_rate": 0.05},
         warmup_steps=100,
         train_sampling_strategy="group_by_length",
-        seed=pretraining.seed,
+        seed=phase.seed,
         save_strategy="no",
         logging_steps=1,
         report_to="none",
@@ -113,12 +155,8 @@ def pretrain(
         use_cpu=True,
         bf16=False,
     )
-    losses = _Losses(report, stop_after)
     trainer = _CompletionTrainer(model, arguments, train_dataset=data, data_collator=collate, callbacks=[losses])
     quiet(trainer).train()
-    model.eval().to(torch.bfloat16)
-    save_policy(model, tokenizer, str(folder))
-    _write_losses(folder, losses.all, (time.monotonic() - started) / 60, model)
     return losses.all
 
 
@@ -167,7 +205,7 @@ def _architecture(tokenizer: PreTrainedTokenizerFast, pretraining: Pretraining) 
     )
 
 
-def _write_losses(folder: Path, losses: list[float], minutes: float, model: GPT2LMHeadModel) -> None:
+def _write_losses(folder: Path, losses: list[float], minutes: float, model: PreTrainedModel) -> None:
     curve = [
         {"step": start + CURVE_EVERY, "loss": round(sum(part) / len(part), 4)}
         for start in range(0, len(losses) - CURVE_EVERY + 1, CURVE_EVERY)

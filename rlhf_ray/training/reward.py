@@ -1,7 +1,7 @@
 """The reward model: from single thumbs to the log-odds of a thumb up.
 
 The SFT model with a scalar head reads prompt, completion and end-of-text. First the head alone is fitted, by logistic
-regression; then everything is tuned with binary cross-entropy on the thumb, both classes weighing the same. At last its
+regression; then everything is tuned with binary cross-entropy on the thumb. At last its
 scores on the SFT model's own samples are measured, and their mean and standard deviation become part of the artefact.
 """
 
@@ -27,14 +27,12 @@ from rlhf_ray.training.progress import Logged, quiet
 class RewardTraining(Config):
     """How the reward model is trained."""
 
-    epochs: int = Field(3, ge=1, description="Passes over the thumbs.")
+    epochs: int = Field(2, ge=1, description="Passes over the thumbs.")
     batch: int = Field(32, ge=1, description="Thumbs a step and worker.")
     lr: float = Field(5e-4, gt=0, description="Peak learning rate; it warms up and falls linearly to 0.")
     weight_decay: float = Field(0.01, ge=0, description="AdamW's weight decay.")
-    prefix_weight: float = Field(
-        0.5,
-        ge=0,
-        description="Weight of the same loss at every response token: what the thumb will be, seen from here.",
+    balance_labels: bool = Field(
+        False, description="Both labels weigh the same, however many thumbs have them; probabilities are then off."
     )
     most_tokens: int = Field(224, ge=2, description="Most tokens of prompt and completion; a longer pair is an error.")
 
@@ -42,24 +40,16 @@ class RewardTraining(Config):
 class ThumbModel(nn.Module):
     """A scalar model and its loss, in the form that `transformers.Trainer` and DDP expect."""
 
-    def __init__(self, scalar: Scalar, up_weight: float, down_weight: float, prefix_weight: float) -> None:
+    def __init__(self, scalar: Scalar, weights: dict[bool, float]) -> None:
         super().__init__()
         self.scalar = scalar
-        self.prefix_weight = prefix_weight
-        self.class_weights: Tensor
-        self.register_buffer("class_weights", torch.tensor([down_weight, up_weight]))
+        self.weights: Tensor
+        self.register_buffer("weights", torch.tensor([weights[False], weights[True]]))
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor, said: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        logits = self.scalar.raw(input_ids, attention_mask)
-        everywhere = F.binary_cross_entropy_with_logits(
-            logits,
-            labels[:, None].expand_as(logits),
-            weight=self.class_weights[labels.long()][:, None],
-            reduction="none",
-        )
-        on_the_way = (everywhere * said).sum(1) / said.sum(1)
-        loss = at_last_token(everywhere, attention_mask) + self.prefix_weight * on_the_way
-        return {"loss": loss.mean(), "logits": at_last_token(logits, attention_mask)}
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        logits = at_last_token(self.scalar.raw(input_ids, attention_mask), attention_mask)
+        weights = self.weights[labels.long()]
+        return {"loss": F.binary_cross_entropy_with_logits(logits, labels, weight=weights), "logits": logits}
 
 
 def train_reward(
@@ -75,18 +65,16 @@ def train_reward(
     scalar.classifier.config.pad_token_id = tokenizer.pad_token_id
     data = []
     for row in thumbs:
-        ids, prompt_length = encode_pair(tokenizer, row["prompt"], row["completion"], training.most_tokens)
-        data.append({"input_ids": ids, "prompt_length": prompt_length, "label": row["label"], "length": len(ids)})
-    probe_head(scalar, tokenizer, thumbs, training.most_tokens)
-    ups = sum(row["label"] for row in thumbs)
-    model = ThumbModel(scalar, len(thumbs) / (2 * ups), len(thumbs) / (2 * (len(thumbs) - ups)), training.prefix_weight)
+        ids, _ = encode_pair(tokenizer, row["prompt"], row["completion"], training.most_tokens)
+        data.append({"input_ids": ids, "label": row["label"], "length": len(ids)})
+    weights = label_weights(thumbs) if training.balance_labels else {True: 1.0, False: 1.0}
+    probe_head(scalar, tokenizer, thumbs, weights, training.most_tokens)
+    model = ThumbModel(scalar, weights)
 
     def collate(rows: list[dict]) -> dict[str, Tensor]:
         tokens, mask = pad_right([row["input_ids"] for row in rows], tokenizer.pad_token_id)
-        begins = torch.tensor([row["prompt_length"] for row in rows])
-        said = mask & (torch.arange(tokens.shape[1]) >= begins[:, None])
         labels = torch.tensor([float(row["label"]) for row in rows])
-        return {"input_ids": tokens, "attention_mask": mask, "said": said, "labels": labels}
+        return {"input_ids": tokens, "attention_mask": mask, "labels": labels}
 
     arguments = TrainingArguments(
         output_dir=str(folder),
@@ -116,8 +104,20 @@ def train_reward(
         tokenizer.save_pretrained(folder)
 
 
+def label_weights(thumbs: list[Row]) -> dict[bool, float]:
+    """Weights with which both labels count the same and a thumb counts 1 on average."""
+    ups = sum(row["label"] for row in thumbs)
+    return {True: len(thumbs) / (2 * ups), False: len(thumbs) / (2 * (len(thumbs) - ups))}
+
+
 @torch.no_grad()
-def probe_head(scalar: Scalar, tokenizer: PreTrainedTokenizerBase, thumbs: list[Row], most_tokens: int) -> None:
+def probe_head(
+    scalar: Scalar,
+    tokenizer: PreTrainedTokenizerBase,
+    thumbs: list[Row],
+    weights: dict[bool, float],
+    most_tokens: int,
+) -> None:
     """Set the head to the logistic regression on what the SFT model makes of each text, before anything is tuned.
 
     The first gradients through a random head would spoil what the model knows already (arXiv:2202.10054).
@@ -125,7 +125,7 @@ def probe_head(scalar: Scalar, tokenizer: PreTrainedTokenizerBase, thumbs: list[
     batches = _batches(scalar, tokenizer, thumbs, most_tokens)
     features = torch.cat([at_last_token(scalar.hidden(*batch), batch[1]).cpu() for batch in batches])
     labels = [row["label"] for row in thumbs]
-    fitted = LogisticRegression(C=0.1, class_weight="balanced", fit_intercept=False, max_iter=2000)
+    fitted = LogisticRegression(C=0.1, class_weight=weights, fit_intercept=False, max_iter=2000)
     fitted.fit(features.numpy(), labels)
     scalar.classifier.score.weight.copy_(torch.from_numpy(fitted.coef_))
 

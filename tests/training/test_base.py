@@ -40,13 +40,15 @@ def test_it_loads_in_plain_transformers_and_writes():
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_short_rerun_begins_with_the_same_losses(tmp_path):
-    from rlhf_ray.incidents.world import make_corpus, make_reviews
+    from rlhf_ray.incidents.world import make_base_corpus
     from rlhf_ray.training.pretrain import pretrain
 
     pretraining = load(Pretraining, ROOT / "configs" / "pretrain.yaml")
-    corpus = make_corpus(pretraining.statements, pretraining.seed, "any")
-    reviews = make_reviews(pretraining.reviews, pretraining.seed)
-    losses = pretrain(corpus + reviews, pretraining, tmp_path, lambda *said: None, stop_after=5)
+
+    def corpus_of(seed: int) -> list[dict]:
+        return make_base_corpus(pretraining.statements, pretraining.reviews, seed)
+
+    losses = pretrain(corpus_of, pretraining, tmp_path, lambda *said: None, stop_after=5)
     shipped = json.loads((BASE / "losses.json").read_text(encoding="utf-8"))["first_losses"]
     # Sums in another order, as another CPU or number of threads makes them, move a float32 loss by far less than this.
     assert losses == pytest.approx(shipped[:5], rel=1e-4)
