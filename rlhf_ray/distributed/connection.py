@@ -10,8 +10,6 @@ from typing import Any, TypeVar
 os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")
 os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-if "RAY_ADDRESS" not in os.environ:  # a local Ray authenticates by token in any case; said aloud, it does not warn
-    os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
