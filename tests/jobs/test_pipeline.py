@@ -177,7 +177,13 @@ def test_ctrl_c_in_the_middle_leaves_nothing_half_written_and_the_next_call_goes
     config = write_config(tmp_path / "stopped")
     command = [sys.executable, "-m", "jobs.pipeline", str(config)]
     process = subprocess.Popen(
-        command, cwd=ROOT, stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
+        command,
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        # A shell that runs the suite in the background makes its children deaf to Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 300
     for line in process.stderr:
