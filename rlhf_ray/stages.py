@@ -22,6 +22,9 @@ from rlhf_ray.meter import Meter
 from rlhf_ray.runs import RunConfig
 
 MANIFEST = "manifest.json"
+CARD = (
+    "README.md"  # a model card is written when the run ends and says what was measured: not part of what a stage made
+)
 FORMAT = 1  # part of every key: raise it when a stage's files change their meaning
 
 
@@ -122,7 +125,7 @@ def write_whole(path: Path, text: str) -> None:
 
 
 def _digests(folder: Path) -> dict[str, str]:
-    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST)
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name not in (MANIFEST, CARD))
     return {str(path.relative_to(folder)): _digest(path.read_bytes()) for path in files}
 
 

@@ -106,6 +106,13 @@ def test_two_processes_do_not_share_a_run(run):
         pass
 
 
+def test_a_model_card_written_later_is_no_damage(run):
+    stage = Stage("one", (), (), writes("hello", []))
+    run.perform(stage)
+    run.path("one", "README.md").write_text("# Card", encoding="utf-8")
+    assert run.perform(stage) is False
+
+
 def test_a_manifest_says_what_it_cost(run):
     run.perform(Stage("one", (), (), writes("hello", [])))
     manifest = run.manifest("one")

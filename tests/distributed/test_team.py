@@ -47,7 +47,7 @@ def metrics_of(config: RunConfig, policy: str, reward: str) -> list[dict[str, fl
 
 def test_a_group_of_one_is_the_worker_itself(policy_folder, reward_folder):
     alone = metrics_of(config_of(none=True), policy_folder, reward_folder)
-    group = metrics_of(config_of(), policy_folder, reward_folder)
+    group = metrics_of(config_of(threads_each=2), policy_folder, reward_folder)  # as many threads as without a cluster
     assert alone == group
 
 
