@@ -26,9 +26,9 @@ class Learning(Config):
     """How the learner takes its steps."""
 
     epochs: int = Field(2, ge=1, description="Passes over each batch of experience.")
-    minibatch: int = Field(16, ge=1, description="Episodes an optimizer step.")
-    policy_lr: float = Field(6e-4, gt=0, description="Learning rate of the policy at the first step.")
-    critic_lr: float = Field(1e-3, gt=0, description="Learning rate of the critic at the first step.")
+    minibatch: int = Field(32, ge=1, description="Episodes an optimizer step.")
+    policy_lr: float = Field(1.5e-4, gt=0, description="Learning rate of the policy at the first step.")
+    critic_lr: float = Field(3e-4, gt=0, description="Learning rate of the critic at the first step.")
     schedule: Literal["constant", "linear"] = Field(
         "linear", description="Learning rates stay, or fall to 0 at the last step."
     )
