@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from rlhf_ray.config import BadInput, load
+from rlhf_ray.distributed.connection import disconnect
 from rlhf_ray.runs import RunConfig
 from rlhf_ray.stages import Run, Stage, open_run
 
@@ -39,6 +40,7 @@ def guarded(work: Callable[[], None]) -> NoReturn:
         print(f"error: {mistake}", file=sys.stderr)
         sys.exit(USER_MISTAKE)
     except KeyboardInterrupt:
+        disconnect()
         print("interrupted; finished stages are kept, the one at work was removed", file=sys.stderr)
         sys.exit(INTERRUPTED)
     sys.exit(os.EX_OK)

@@ -31,6 +31,12 @@ def connect() -> None:
         os.umask(before)
 
 
+def disconnect() -> None:
+    """Leave Ray in order: an interpreter that ends in the middle of an interrupted call crashes."""
+    if ray.is_initialized():
+        ray.shutdown()
+
+
 def check_resources(cluster: Cluster) -> None:
     """Raises BadInput where the cluster as a whole is too small for the plan: nobody waits for what never comes."""
     have = ray.cluster_resources()

@@ -1,7 +1,9 @@
 """Supervised training under Ray Train: the same function that runs alone runs on every worker."""
 
+import contextlib
+import signal
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -51,4 +53,18 @@ def fit(work: Callable[..., None], arguments: dict[str, Any], config: RunConfig,
                 worker_runtime_env=environment(cluster.threads_each),
             ),
         )
-        trainer.fit().checkpoint.to_directory(str(folder))
+        with _our_ctrl_c():
+            result = trainer.fit()
+        result.checkpoint.to_directory(str(folder))
+
+
+@contextlib.contextmanager
+def _our_ctrl_c() -> Iterator[None]:
+    """Ray Train puts a handler of its own on Ctrl-C, leaves it there, and ends the process with 0. We want to know."""
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit:
+        raise KeyboardInterrupt from None
+    finally:
+        signal.signal(signal.SIGINT, handler)

@@ -143,7 +143,7 @@ def test_the_whole_loop_on_another_model_which_sft_teaches_under_ray_train(model
     config = write_config(
         tmp_path / "sft",
         base=str(model_folder),
-        sft={"epochs": 2, "batch": 8, "lr": 1e-3, "most_tokens": 600},
+        sft={"epochs": 6, "batch": 8, "lr": 5e-3, "most_tokens": 600},
         sampling={"prompt_tokens": 300, "response_tokens": 24},
         reward={"epochs": 1, "most_tokens": 600},
     )
