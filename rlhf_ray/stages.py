@@ -22,9 +22,7 @@ from rlhf_ray.meter import Meter
 from rlhf_ray.runs import RunConfig
 
 MANIFEST = "manifest.json"
-CARD = (
-    "README.md"  # a model card is written when the run ends and says what was measured: not part of what a stage made
-)
+CARD = "README.md"  # written when the run ends, with what was measured: no part of what a stage made
 FORMAT = 1  # part of every key: raise it when a stage's files change their meaning
 
 

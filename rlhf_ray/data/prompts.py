@@ -23,14 +23,10 @@ class PromptStream:
 
     def batch(self, step: int) -> PromptBatch:
         """Batch number `step` (from 0), its rows numbered from 0."""
-        places = range(step * self.size, (step + 1) * self.size)
-        rows = torch.tensor([self._row(place) for place in places])
-        chosen = self.all[rows]
+        places = [divmod(place, len(self.all)) for place in range(step * self.size, (step + 1) * self.size)]
+        orders = {epoch: self._order(epoch) for epoch in {epoch for epoch, _ in places}}
+        chosen = self.all[torch.stack([orders[epoch][offset] for epoch, offset in places])]
         return PromptBatch(chosen.tokens, chosen.mask, torch.arange(self.size))
-
-    def _row(self, place: int) -> int:
-        epoch, offset = divmod(place, len(self.all))
-        return int(self._order(epoch)[offset])
 
     def _order(self, epoch: int) -> torch.Tensor:
         generator = torch.Generator().manual_seed(derive(self.seed, "prompts", epoch))

@@ -11,7 +11,7 @@ from rlhf_ray.config import Config
 from rlhf_ray.data.tables import Row
 from rlhf_ray.evaluation import statistics, texts
 from rlhf_ray.incidents.rubric import CRITERIA, judge
-from rlhf_ray.incidents.world import incident_of, proof_of_concept_prompts
+from rlhf_ray.incidents.world import incident_of, proof_of_concept_prompts, quality
 
 FIGURES = ("rubric", "score", "kl", "tokens", "ended")
 
@@ -107,9 +107,8 @@ def conclude(questions: Questions, before: list[Row], after: list[Row], kl_limit
 
 def rubric_curve(rollouts: list[Row], prompts: list[Row]) -> list[dict[str, float]]:
     """The rubric's mean over the rollouts of each training step: the judge beside the reward, after the fact."""
-    truth = {row["prompt"]: incident_of(row) for row in prompts}
+    truth = {row["prompt"]: row for row in prompts}
     by_step = defaultdict(list)
     for row in rollouts:
-        verdict = judge(truth[row["prompt"]], row["completion"], finished=row["ended"])
-        by_step[row["step"]].append(verdict.score)
+        by_step[row["step"]].append(quality(truth[row["prompt"]] | row))
     return [{"step": step, "rubric": sum(scores) / len(scores)} for step, scores in sorted(by_step.items())]

@@ -1,8 +1,8 @@
 """The reward model: from single thumbs to the log-odds of a thumb up.
 
 The SFT model with a scalar head reads prompt, completion and end-of-text. First the head alone is fitted, by logistic
-regression; then everything is tuned with binary cross-entropy on the thumb. At last its
-scores on the SFT model's own samples are measured, and their mean and standard deviation become part of the artefact.
+regression; then everything is tuned with binary cross-entropy on the thumb. At last its scores on the SFT model's own
+samples are measured, and their mean and standard deviation become part of the artefact.
 """
 
 from collections.abc import Iterator
