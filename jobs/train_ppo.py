@@ -26,10 +26,12 @@ def train_ppo(run: Run, folder: Path) -> None:
         size=config.ppo.episodes,
         width=config.sampling.prompt_tokens,
         seed=config.seed,
+        samples=config.ppo.samples_per_prompt,
     )
     progress = Reporter("ppo")
     with assemble(config) as team, Tracker(folder, tokenizer) as tracker:
-        sampler, scorer, learner = team.sampler(sft), team.scorer(reward, sft), team.learner(sft, reward)
+        sampler, scorer = team.sampler(sft), team.scorer(reward, sft)
+        learner = team.learner(sft, reward if config.returns.needs_critic else None)
 
         def report(step: int, scored: ScoredRollout, metrics: Metrics) -> None:
             tracker.record(step, scored, metrics)

@@ -13,11 +13,15 @@ from rlhf_ray.batch import Batch
 
 @dataclass(frozen=True)
 class PromptBatch(Batch):
-    """What is asked. `sample` numbers the rows of one iteration: it is the row's own part of its random seed."""
+    """What is asked. `sample` numbers the rows of one iteration: it is the row's own part of its random seed.
+
+    Rows of one `group` ask the same prompt: their responses can be held against each other.
+    """
 
     tokens: Int[Tensor, "B P"]
     mask: Bool[Tensor, "B P"]
     sample: Int[Tensor, "B"]
+    group: Int[Tensor, "B"]
 
 
 @dataclass(frozen=True)
@@ -33,10 +37,14 @@ class Rollout(Batch):
 
 @dataclass(frozen=True)
 class ScoredRollout(Batch):
-    """A rollout with the reward model's score of each response and the reference's view of each token."""
+    """A rollout with the reward model's score of each response and the reference's view of each token.
+
+    `clipped` is True where the score was larger than it may be.
+    """
 
     rollout: Rollout
     score: Float[Tensor, "B"]
+    clipped: Bool[Tensor, "B"]
     ref_logprobs: Float[Tensor, "B R"]
 
 
@@ -45,6 +53,12 @@ class Estimates(Batch):
     """What the learner thought of a rollout before it learned from it."""
 
     logprobs: Float[Tensor, "B R"]
+
+
+@dataclass(frozen=True)
+class CriticEstimates(Estimates):
+    """The same of a learner with a critic: what it expected to come before each token."""
+
     values: Float[Tensor, "B R"]
 
 
@@ -54,7 +68,14 @@ class Experience(Batch):
 
     rollout: Rollout
     old: Estimates
+    ref_logprobs: Float[Tensor, "B R"]
     advantages: Float[Tensor, "B R"]
+
+
+@dataclass(frozen=True)
+class CriticExperience(Experience):
+    """The same with what really came, for a critic to learn from; `old` are a critic's estimates."""
+
     returns: Float[Tensor, "B R"]
 
 

@@ -76,6 +76,16 @@ class RunConfig(Config):
                 f"learning.minibatch: expected at most ppo.episodes ({self.ppo.episodes}), "
                 f"got {self.learning.minibatch}"
             )
+        samples = self.ppo.samples_per_prompt
+        if self.ppo.episodes % samples:
+            raise ValueError(
+                f"ppo.samples_per_prompt: expected a divisor of ppo.episodes ({self.ppo.episodes}), got {samples}"
+            )
+        if self.returns.needs_groups and samples < 2:
+            raise ValueError(
+                f"ppo.samples_per_prompt: expected at least 2 with returns.advantage={self.returns.advantage}, "
+                f"got {samples}"
+            )
         return self
 
     @property

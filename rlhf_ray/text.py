@@ -16,7 +16,7 @@ def plain_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
 
 
 def encode_prompts(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], width: int) -> PromptBatch:
-    """Left-pad the prompts to `width` tokens and number them 0, 1, 2, …
+    """Left-pad the prompts to `width` tokens and number them 0, 1, 2, …; each is a group of its own.
 
     The width is fixed, not that of the longest prompt, since a sample must not depend on its neighbours.
     Raises BadInput where a prompt is empty or longer than the width.
@@ -30,7 +30,8 @@ def encode_prompts(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], w
             raise BadInput(f"prompt: expected 1 to {width} tokens, got {len(ids)} in prompt {row} ({start!r} …)")
         tokens[row, width - len(ids) :] = torch.tensor(ids)
         mask[row, width - len(ids) :] = True
-    return PromptBatch(tokens, mask, torch.arange(len(prompts)))
+    each = torch.arange(len(prompts))
+    return PromptBatch(tokens, mask, each, each)
 
 
 def encode_pair(

@@ -86,7 +86,8 @@ def build_rollout(
     from rlhf_ray.experience import PromptBatch, Rollout
 
     tokens, mask = padded(prompts, prompt_width or max(map(len, prompts)), pad, left=True)
-    prompt = PromptBatch(tokens, mask, torch.arange(len(prompts)))
+    each = torch.arange(len(prompts))
+    prompt = PromptBatch(tokens, mask, each, each)
     tokens, mask = padded(responses, response_width or max(map(len, responses)), pad, left=False)
     ended = torch.tensor([response[-1] == eos for response in responses])
     return Rollout(prompt, tokens, mask, torch.zeros(tokens.shape), ended)

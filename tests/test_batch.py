@@ -9,19 +9,18 @@ from hypothesis import strategies as st
 from jaxtyping import TypeCheckError
 
 from rlhf_ray.batch import Batch, concat
-from rlhf_ray.experience import Estimates, PromptBatch, Rollout, ScoredRollout
+from rlhf_ray.experience import CriticEstimates, PromptBatch, Rollout, ScoredRollout
 
 SIZES = st.integers(1, 9)
 
 
 def some_scored(size: int, prompt: int = 3, response: int = 4) -> ScoredRollout:
     """A batch in a batch in a batch, every number another one."""
-    asked = PromptBatch(
-        torch.arange(size * prompt).view(size, prompt), torch.rand(size, prompt) > 0.5, torch.arange(size)
-    )
+    each = torch.arange(size)
+    asked = PromptBatch(torch.arange(size * prompt).view(size, prompt), torch.rand(size, prompt) > 0.5, each, each // 2)
     said = torch.arange(size * response).view(size, response)
     rollout = Rollout(asked, said, said % 3 > 0, torch.randn(size, response), torch.arange(size) % 2 > 0)
-    return ScoredRollout(rollout, torch.randn(size), torch.randn(size, response))
+    return ScoredRollout(rollout, torch.randn(size), torch.rand(size) > 0.5, torch.randn(size, response))
 
 
 def same(one: Batch, other: Batch) -> bool:
@@ -78,4 +77,4 @@ def test_a_batch_cannot_be_changed() -> None:
 
 def test_shapes_that_disagree_are_refused_here_where_they_are_checked() -> None:
     with pytest.raises(TypeCheckError):
-        Estimates(torch.zeros(2, 3), torch.zeros(2, 4))
+        CriticEstimates(torch.zeros(2, 3), torch.zeros(2, 4))

@@ -25,6 +25,20 @@ def kl_per_token(
 
 
 @dataclass(frozen=True)
+class KlPenalty:
+    """KL as a part of the loss: what one nat a token costs, and how it is estimated there.
+
+    k1 will not do: the mean of its gradient over samples of the policy is 0, whatever the reference says.
+    """
+
+    coef: float
+    estimator: Estimator = "k3"
+
+
+NO_PENALTY = KlPenalty(0.0)
+
+
+@dataclass(frozen=True)
 class KlState:
     """The coefficient of the KL penalty as it stands."""
 

@@ -10,10 +10,18 @@ def policy_loss(
     old_logprobs: Float[Tensor, "B R"],
     advantages: Float[Tensor, "B R"],
     clip: float,
+    dual_clip: float | None = None,
 ) -> Float[Tensor, "B R"]:
-    """The worse of the plain and the clipped surrogate. At ratio 1 its gradient is the policy gradient."""
+    """The worse of the plain and the clipped surrogate. At ratio 1 its gradient is the policy gradient.
+
+    With `dual_clip` (above 1; arXiv:1912.09729) a bad token costs at most that many times its advantage, however likely
+    it has become.
+    """
     ratio = (logprobs - old_logprobs).exp()
-    return torch.max(-advantages * ratio, -advantages * ratio.clamp(1 - clip, 1 + clip))
+    loss = torch.max(-advantages * ratio, -advantages * ratio.clamp(1 - clip, 1 + clip))
+    if dual_clip is None:
+        return loss
+    return torch.where(advantages < 0, torch.min(loss, -advantages * dual_clip), loss)
 
 
 def value_loss(

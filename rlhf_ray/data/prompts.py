@@ -10,23 +10,36 @@ from rlhf_ray.text import encode_prompts
 
 
 class PromptStream:
-    """All prompts in a new random order each epoch. A batch depends on the seed and its step alone."""
+    """All prompts in a new random order each epoch. A batch depends on the seed and its step alone.
+
+    `size` rows a batch: each of its prompts stands there `samples` times, one row behind the other.
+    """
 
     def __init__(
-        self, prompts: list[str], tokenizer: PreTrainedTokenizerBase, *, size: int, width: int, seed: int
+        self,
+        prompts: list[str],
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        size: int,
+        width: int,
+        seed: int,
+        samples: int = 1,
     ) -> None:
         if not prompts:
             raise BadInput("prompts: expected at least one, got none")
         self.all = encode_prompts(tokenizer, prompts, width)
         self.size = size
+        self.samples = samples
         self.seed = seed
 
     def batch(self, step: int) -> PromptBatch:
         """Batch number `step` (from 0), its rows numbered from 0."""
-        places = [divmod(place, len(self.all)) for place in range(step * self.size, (step + 1) * self.size)]
+        count = self.size // self.samples
+        places = [divmod(place, len(self.all)) for place in range(step * count, (step + 1) * count)]
         orders = {epoch: self._order(epoch) for epoch in {epoch for epoch, _ in places}}
-        chosen = self.all[torch.stack([orders[epoch][offset] for epoch, offset in places])]
-        return PromptBatch(chosen.tokens, chosen.mask, torch.arange(self.size))
+        rows = torch.stack([orders[epoch][offset] for epoch, offset in places]).repeat_interleave(self.samples)
+        chosen, each = self.all[rows], torch.arange(self.size)
+        return PromptBatch(chosen.tokens, chosen.mask, sample=each, group=each // self.samples)
 
     def _order(self, epoch: int) -> torch.Tensor:
         generator = torch.Generator().manual_seed(derive(self.seed, "prompts", epoch))

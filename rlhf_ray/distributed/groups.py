@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 from ray import ObjectRef
 from ray.actor import ActorHandle
 
+from rlhf_ray.algorithms.kl import KlPenalty
 from rlhf_ray.batch import Batch, concat
 from rlhf_ray.distributed.connection import wait_for
 from rlhf_ray.experience import Estimates, Experience, Metrics, PromptBatch, Rollout, ScoredRollout
@@ -67,8 +68,8 @@ class LearnerGroup:
     def estimate(self, rollout: Rollout) -> Estimates:
         return self._ask("estimate", rollout)
 
-    def update(self, experience: Experience) -> Metrics:
-        return self._ask("update", experience)
+    def update(self, experience: Experience, penalty: KlPenalty) -> Metrics:
+        return self._ask("update", experience, penalty)
 
     def save(self, folder: str) -> None:
         self._ask("save", folder)

@@ -33,7 +33,7 @@ class LocalTeam:
     def scorer(self, reward: str, reference: str) -> Judges:
         return Scorer(reward, reference, self.config.scoring, self.config.sampling.temperature)
 
-    def learner(self, policy: str, critic: str) -> Improves:
+    def learner(self, policy: str, critic: str | None) -> Improves:
         c = self.config
         return Learner(policy, critic, c.learning, c.sampling.temperature, c.seed, c.ppo.steps)
 
@@ -59,7 +59,7 @@ class RayTeam:
         actors = self._hire(self.cluster.scorers, Scorer, reward, reference, c.scoring, temperature, self.device)
         return ScorerGroup(actors, c.scoring.rows, self.cluster.deadline_s)
 
-    def learner(self, policy: str, critic: str) -> Improves:
+    def learner(self, policy: str, critic: str | None) -> Improves:
         c = self.config
         temperature = c.sampling.temperature
         (actor,) = self._hire(

@@ -5,11 +5,11 @@ from typing import Protocol
 
 from pydantic import Field
 
-from rlhf_ray.algorithms.kl import KlState
+from rlhf_ray.algorithms.kl import KlPenalty, KlState
 from rlhf_ray.config import Config
 from rlhf_ray.data.prompts import PromptStream
 from rlhf_ray.experience import Estimates, Experience, Metrics, PromptBatch, Rollout, ScoredRollout
-from rlhf_ray.training.assess import Returns, assess, control, describe
+from rlhf_ray.training.assess import Returns, assess, control, describe, penalty
 from rlhf_ray.weights import Weights
 
 LOGPROB_TOLERANCE = 1e-2  # nats; two ways to compute one number in float32 stay well within it
@@ -19,7 +19,8 @@ class PPO(Config):
     """How long, and on how much at a time."""
 
     steps: int = Field(30, ge=1, description="Iterations.")
-    episodes: int = Field(64, ge=1, description="Prompts, and so responses, an iteration.")
+    episodes: int = Field(64, ge=1, description="Responses an iteration.")
+    samples_per_prompt: int = Field(1, ge=1, description="Responses to each prompt; the others go to other prompts.")
     kl_limit: float = Field(
         12.0, gt=0, description="KL a response to the SFT model, in nats, that the tuned model must stay below."
     )
@@ -36,7 +37,7 @@ class Judges(Protocol):
 class Improves(Protocol):
     def weights(self) -> Weights: ...
     def estimate(self, rollout: Rollout) -> Estimates: ...
-    def update(self, experience: Experience) -> Metrics: ...
+    def update(self, experience: Experience, penalty: KlPenalty) -> Metrics: ...
     def save(self, folder: str) -> None: ...
 
 
@@ -61,9 +62,9 @@ def train(
         old = learner.estimate(rollout)
         check_delivered(rollout, old)
         experience = assess(scored, old, returns, kl)
-        update = learner.update(experience)
+        update = learner.update(experience, penalty(returns, kl))
         weights = learner.weights()
-        metrics = describe(scored, kl) | update
+        metrics = describe(scored, experience, kl) | update
         report(step, scored, metrics)
         kl = control(kl, metrics["objective/kl"], returns, ppo.episodes)
 

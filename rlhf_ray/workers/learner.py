@@ -1,18 +1,20 @@
-"""The Learner improves: it holds policy and critic, remembers what they thought, and takes PPO's steps."""
+"""The Learner improves: it holds policy and perhaps critic, remembers what they thought, and takes PPO's steps."""
 
+import math
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 import torch
 from jaxtyping import Float
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from rlhf_ray.algorithms.kl import NO_PENALTY, KlPenalty, kl_per_token
 from rlhf_ray.algorithms.losses import clipped_share, policy_loss, value_loss
-from rlhf_ray.algorithms.masked import masked_mean
 from rlhf_ray.batch import concat
 from rlhf_ray.config import Config
-from rlhf_ray.experience import Estimates, Experience, Metrics, Rollout
+from rlhf_ray.experience import CriticEstimates, CriticExperience, Estimates, Experience, Metrics, Rollout
 from rlhf_ray.models.loading import load_causal
 from rlhf_ray.models.policy import response_logprobs
 from rlhf_ray.models.scalar import Scalar, response_values
@@ -20,6 +22,7 @@ from rlhf_ray.seeds import derive
 from rlhf_ray.weights import LocalWeights, pack
 
 RATIO_TOLERANCE = 1e-3  # float32 rounding of a log-probability over a response is far below this
+PATIENCE = 1.5  # inner epochs end at this many times the target KL, as OpenAI's Spinning Up has it
 
 
 class Learning(Config):
@@ -27,26 +30,73 @@ class Learning(Config):
 
     epochs: int = Field(2, ge=1, description="Passes over each batch of experience.")
     minibatch: int = Field(32, ge=1, description="Episodes an optimizer step.")
+    microbatch: int | None = Field(
+        None, ge=1, description="Episodes that go through the models at once, to save memory; none: the minibatch."
+    )
     policy_lr: float = Field(1.5e-4, gt=0, description="Learning rate of the policy at the first step.")
     critic_lr: float = Field(3e-4, gt=0, description="Learning rate of the critic at the first step.")
+    critic_warmup: int = Field(0, ge=0, description="Iterations at the start in which the critic alone learns.")
     schedule: Literal["constant", "linear"] = Field(
         "linear", description="Learning rates stay, or fall to 0 at the last step."
     )
     clip: float = Field(0.2, gt=0, description="How far a token's probability ratio may move for free.")
-    value_clip: float = Field(0.2, gt=0, description="How far a value may move for free.")
-    max_grad_norm: float = Field(1.0, gt=0, description="Gradients of each model are clipped to this norm.")
-    adam_eps: float = Field(
-        1e-5, gt=0, description="Epsilon of both optimizers (AdamW, betas 0.9 and 0.95, no weight decay)."
+    dual_clip: float | None = Field(
+        None, gt=1, description="Most that a bad token may cost, in advantages, however likely it became."
     )
+    value_clip: float = Field(0.2, gt=0, description="How far a value may move for free.")
+    target_kl: float | None = Field(
+        None, gt=0, description="Inner epochs end when the policy has moved 1.5 times this far, in nats a token."
+    )
+    max_grad_norm: float = Field(1.0, gt=0, description="Gradients of each model are clipped to this norm.")
+    adam_betas: tuple[float, float] = Field((0.9, 0.95), description="AdamW's decay of both moments.", strict=False)
+    adam_eps: float = Field(1e-5, gt=0, description="AdamW's epsilon; there is no weight decay.")
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.microbatch and self.minibatch % self.microbatch:
+            raise ValueError(f"microbatch: expected a divisor of minibatch ({self.minibatch}), got {self.microbatch}")
+        if not all(0 <= beta < 1 for beta in self.adam_betas):
+            raise ValueError(f"adam_betas: expected two numbers in [0, 1), got {self.adam_betas}")
+        return self
+
+
+@dataclass(frozen=True)
+class Student:
+    """A model that learns, with its optimizer and the schedule of its learning rate."""
+
+    name: str
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    schedule: torch.optim.lr_scheduler.LRScheduler
+
+    @classmethod
+    def of(
+        cls, name: str, model: nn.Module, lr: float, learning: Learning, total_steps: int, warmup: int = 0
+    ) -> "Student":
+        """It stays as it is for the first `warmup` calls of `update`."""
+        optimizer = torch.optim.AdamW(
+            model.parameters(), lr=lr, betas=learning.adam_betas, eps=learning.adam_eps, weight_decay=0.0
+        )
+
+        def share(step: int) -> float:
+            if step < warmup:
+                return 0.0
+            return 1 - step / total_steps if learning.schedule == "linear" else 1.0
+
+        return cls(name, model, optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, share))
+
+    def gradient_norm(self, most: float) -> float:
+        """The norm of the gradient before it is clipped to `most`."""
+        return float(nn.utils.clip_grad_norm_(self.model.parameters(), most))
 
 
 class Learner:
-    """Policy and critic with an optimizer each. `total_steps` is the length of the schedule in calls of `update`."""
+    """A policy and perhaps a critic that learn. `total_steps` is the length of the schedule in calls of `update`."""
 
     def __init__(
         self,
         policy: str,
-        critic: str,
+        critic: str | None,
         learning: Learning,
         temperature: float,
         run_seed: int,
@@ -57,15 +107,13 @@ class Learner:
         self.temperature = temperature
         self.run_seed = run_seed
         self.device = device
-        self.policy = load_causal(policy).to(device)
-        self.critic = Scalar.load(critic).to(device)
         self.updates = 0
-        self.optimizers = [
-            torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.95), eps=learning.adam_eps, weight_decay=0.0)
-            for model, lr in ((self.policy, learning.policy_lr), (self.critic, learning.critic_lr))
-        ]
-        decay = (lambda step: 1 - step / total_steps) if learning.schedule == "linear" else (lambda step: 1.0)
-        self.schedules = [torch.optim.lr_scheduler.LambdaLR(optimizer, decay) for optimizer in self.optimizers]
+        self.policy = load_causal(policy).to(device)
+        self.critic = Scalar.load(critic).to(device) if critic else None
+        c = learning
+        self.students = [Student.of("policy", self.policy, c.policy_lr, c, total_steps, warmup=c.critic_warmup)]
+        if self.critic:
+            self.students.append(Student.of("critic", self.critic, c.critic_lr, c, total_steps))
 
     def weights(self) -> LocalWeights:
         return pack(self.policy, self.version())
@@ -76,32 +124,49 @@ class Learner:
     @torch.no_grad()
     def estimate(self, rollout: Rollout) -> Estimates:
         """Log-probabilities and values before learning, in the pieces in which `update` will compute them first."""
-        return concat([self._estimate(piece.to(self.device)) for piece in rollout.split(self.learning.minibatch)])
+        return concat(
+            [
+                self._estimate(piece.to(self.device)).to("cpu")
+                for minibatch in rollout.split(self.learning.minibatch)
+                for piece in minibatch.split(self._piece)
+            ]
+        )
 
-    def update(self, experience: Experience) -> Metrics:
+    def update(self, experience: Experience, penalty: KlPenalty = NO_PENALTY) -> Metrics:
         """All epochs over one batch of experience. Raises FloatingPointError before a step that is not finite.
 
         The first minibatch is that of `estimate`: its ratios must be 1, else the two disagree and learning is wrong.
         """
-        steps = []
-        for epoch in range(self.learning.epochs):
-            for number, rows in enumerate(self._minibatches(len(experience), epoch)):
-                first = epoch == 0 and number == 0
-                steps.append(self._step(experience[rows].to(self.device), first))
-        lr = float(self.schedules[0].get_last_lr()[0])
-        for schedule in self.schedules:
-            schedule.step()
+        steps: list[Metrics] = []
+        minibatches = [
+            rows for epoch in range(self.learning.epochs) for rows in self._minibatches(len(experience), epoch)
+        ]
+        for rows in minibatches:
+            figures = self._gradient(experience[rows], penalty, first=not steps)
+            if self._went_too_far(figures):
+                break
+            steps.append(figures | self._step())
+        lr = float(self.students[0].schedule.get_last_lr()[0])
+        for student in self.students:
+            student.schedule.step()
         self.updates += 1
         averages = {name: sum(step[name] for step in steps) / len(steps) for name in steps[0]}
-        return averages | {"lr": lr, "val/explained_variance": _explained_variance(experience)}
+        epochs = len(steps) / len(minibatches) * self.learning.epochs
+        return averages | {"lr": lr, "policy/epochs": epochs} | _explained_variance(experience)
 
     def save(self, folder: str) -> None:
         """Write the policy as a Hugging Face model folder (safetensors)."""
         self.policy.save_pretrained(Path(folder))
 
+    @property
+    def _piece(self) -> int:
+        return self.learning.microbatch or self.learning.minibatch
+
     def _estimate(self, rollout: Rollout) -> Estimates:
         logprobs, _ = response_logprobs(self.policy, rollout, self.temperature)
-        return Estimates(logprobs, response_values(self.critic, rollout)).to("cpu")
+        if not self.critic:
+            return Estimates(logprobs)
+        return CriticEstimates(logprobs, response_values(self.critic, rollout))
 
     def _minibatches(self, size: int, epoch: int) -> list[Tensor]:
         """Rows of each minibatch: in order in the first epoch, so that its ratios are exactly 1; shuffled later."""
@@ -111,43 +176,70 @@ class Learner:
             order = torch.randperm(size, generator=generator)
         return list(order.split(self.learning.minibatch))
 
-    def _step(self, experience: Experience, first: bool) -> Metrics:
+    def _gradient(self, experience: Experience, penalty: KlPenalty, first: bool) -> Metrics:
+        """Leave the gradient of a minibatch's mean loss a token in the models; the means of what was seen on the way.
+
+        Every piece is divided by the token count of the whole, so how the minibatch is cut changes nothing.
+        """
+        for student in self.students:
+            student.model.zero_grad()
+        tokens = int(experience.rollout.mask.sum())
+        total: dict[str, float] = {}
+        for piece in experience.split(self._piece):
+            for name, sum_ in self._backward(piece.to(self.device), penalty, tokens, first).items():
+                total[name] = total.get(name, 0.0) + sum_ / tokens
+        for name, mean in total.items():
+            if not math.isfinite(mean):
+                raise FloatingPointError(self._not_finite(name, mean))
+        return total
+
+    def _backward(self, experience: Experience, penalty: KlPenalty, tokens: int, first: bool) -> Metrics:
+        """Sums over the tokens of a piece, after its share of the gradient was added."""
         rollout, old, mask = experience.rollout, experience.old, experience.rollout.mask
         logprobs, entropy = response_logprobs(self.policy, rollout, self.temperature)
-        values = response_values(self.critic, rollout)
         if first:
             _check_ratio(logprobs, old.logprobs, mask)
-        losses = {
-            "loss/policy_avg": policy_loss(logprobs, old.logprobs, experience.advantages, self.learning.clip),
-            "loss/value_avg": value_loss(values, old.values, experience.returns, self.learning.value_clip),
-        }
-        means = {name: masked_mean(loss, mask) for name, loss in losses.items()}
-        models = (self.policy, self.critic)
-        norms = [self._gradient(model, name, loss) for (name, loss), model in zip(means.items(), models, strict=True)]
-        for optimizer in self.optimizers:
-            optimizer.step()
+        c = self.learning
+        losses = {"loss/policy_avg": policy_loss(logprobs, old.logprobs, experience.advantages, c.clip, c.dual_clip)}
+        if penalty.coef:
+            divergence = kl_per_token(logprobs, experience.ref_logprobs, penalty.estimator)
+            losses["loss/kl_avg"] = penalty.coef * divergence
+        if self.critic and isinstance(experience, CriticExperience) and isinstance(old, CriticEstimates):
+            values = response_values(self.critic, rollout)
+            losses["loss/value_avg"] = value_loss(values, old.values, experience.returns, c.value_clip)
+        sums = {name: torch.where(mask, loss, 0.0).sum() for name, loss in losses.items()}
+        torch.stack(list(sums.values())).sum().div(tokens).backward()
         with torch.no_grad():
-            log_ratio = logprobs - old.logprobs
-            clipped = clipped_share(logprobs, old.logprobs, self.learning.clip)
-            return {name: float(loss) for name, loss in means.items()} | {
-                "objective/entropy": float(masked_mean(entropy, mask)),
-                "policy/approxkl_avg": float(masked_mean(log_ratio**2 / 2, mask)),
-                "policy/clipfrac_avg": float(masked_mean(clipped, mask)),
-                "val/ratio": float(masked_mean(log_ratio.exp(), mask)),
-                "policy/grad_norm": norms[0],
-                "val/grad_norm": norms[1],
+            log_ratio = torch.where(mask, logprobs - old.logprobs, 0.0)
+            seen = {
+                "objective/entropy": entropy,
+                "policy/approxkl_avg": log_ratio**2 / 2,
+                "policy/clipfrac_avg": clipped_share(logprobs, old.logprobs, c.clip),
+                "val/ratio": log_ratio.exp(),
             }
+            sums |= {name: torch.where(mask, figure, 0.0).sum() for name, figure in seen.items()}
+            return {name: float(figure) for name, figure in sums.items()}
 
-    def _gradient(self, model: nn.Module, name: str, loss: Tensor) -> float:
-        model.zero_grad()
-        loss.backward()
-        norm = nn.utils.clip_grad_norm_(model.parameters(), self.learning.max_grad_norm)
-        if not (loss.isfinite() and norm.isfinite()):
-            raise FloatingPointError(
-                f"{name}: got loss {loss.item()} and gradient norm {float(norm)} in update {self.updates + 1}; "
-                "no step was taken. A lower learning rate or score clip may help"
-            )
-        return float(norm)
+    def _went_too_far(self, figures: Metrics) -> bool:
+        limit = self.learning.target_kl
+        return limit is not None and figures["policy/approxkl_avg"] > PATIENCE * limit
+
+    def _step(self) -> Metrics:
+        """Clip the gradients and take a step with each optimizer, if all are finite."""
+        names = {"policy": "policy/grad_norm", "critic": "val/grad_norm"}
+        norms = {names[s.name]: s.gradient_norm(self.learning.max_grad_norm) for s in self.students}
+        for name, norm in norms.items():
+            if not math.isfinite(norm):
+                raise FloatingPointError(self._not_finite(name, norm))
+        for student in self.students:
+            student.optimizer.step()
+        return norms
+
+    def _not_finite(self, name: str, value: float) -> str:
+        return (
+            f"{name}: expected a finite number, got {value} in update {self.updates + 1}; no step was taken. "
+            "A lower learning rate or score clip may help"
+        )
 
 
 @torch.no_grad()
@@ -160,8 +252,11 @@ def _check_ratio(logprobs: Tensor, old_logprobs: Tensor, mask: Tensor) -> None:
         )
 
 
-def _explained_variance(experience: Experience) -> float:
+def _explained_variance(experience: Experience) -> Metrics:
     """1 - Var(return - value) / Var(return): 1 is a perfect critic, 0 one that only knows the mean."""
-    returns: Float[Tensor, N] = experience.returns[experience.rollout.mask]
-    errors = returns - experience.old.values[experience.rollout.mask]
-    return float(1 - errors.var(correction=0) / (returns.var(correction=0) + 1e-8))
+    if not (isinstance(experience, CriticExperience) and isinstance(experience.old, CriticEstimates)):
+        return {}
+    mask = experience.rollout.mask
+    returns: Float[Tensor, N] = experience.returns[mask]
+    errors = returns - experience.old.values[mask]
+    return {"val/explained_variance": float(1 - errors.var(correction=0) / (returns.var(correction=0) + 1e-8))}

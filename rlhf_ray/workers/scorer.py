@@ -38,9 +38,10 @@ class Scorer:
         raw = response_scores(self.reward, rollout, self.eos)
         _check_finite(raw, rollout)
         penalty = self.scoring.missing_eos_penalty * (~rollout.ended)
+        clipped = raw.abs() > self.scoring.clip
         score = raw.clamp(-self.scoring.clip, self.scoring.clip) - penalty
         ref_logprobs, _ = response_logprobs(self.reference, rollout, self.temperature)
-        return ScoredRollout(rollout, score, ref_logprobs)
+        return ScoredRollout(rollout, score, clipped, ref_logprobs)
 
 
 def _check_finite(scores: Tensor, rollout: Rollout) -> None:

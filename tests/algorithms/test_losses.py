@@ -62,6 +62,17 @@ def test_clipping_never_makes_the_policy_look_better_than_it_is(seed: int) -> No
     assert (policy_loss(logprobs, old, advantages, CLIP) >= unclipped).all()
 
 
+@given(SEEDS, st.floats(1.5, 5))
+def test_with_a_second_clip_a_bad_token_costs_at_most_its_share_and_a_good_one_what_it_did(
+    seed: int, dual: float
+) -> None:
+    logprobs, old, advantages = numbers(seed, 3)
+    once, twice = (policy_loss(2 * logprobs, old, advantages, CLIP, limit) for limit in (None, dual))
+    bad = advantages < 0
+    assert torch.equal(once[~bad], twice[~bad])
+    torch.testing.assert_close(twice[bad], torch.minimum(once[bad], -dual * advantages[bad]))
+
+
 @given(SEEDS)
 def test_a_value_within_the_clip_range_has_half_its_squared_error(seed: int) -> None:
     old, returns, step = numbers(seed, 3)

@@ -33,6 +33,15 @@ def test_every_prompt_comes_once_an_epoch(tokenizer: Any, count: int, size: int,
         assert Counter(texts[epoch * count : (epoch + 1) * count]) == Counter(WORDS[:count])
 
 
+def test_each_prompt_stands_in_a_group_of_as_many_rows_as_samples_are_asked_for(tokenizer: Any) -> None:
+    grouped = PromptStream(WORDS, tokenizer, size=12, width=6, seed=5, samples=3)
+    batch, alone = grouped.batch(1), stream(tokenizer, size=4).batch(1)
+    assert batch.group.tolist() == [number // 3 for number in range(12)]
+    assert batch.sample.tolist() == list(range(12))
+    for number in range(3):
+        assert torch.equal(batch.tokens[number::3], alone.tokens)
+
+
 def test_a_batch_depends_on_seed_and_step_alone(tokenizer: Any) -> None:
     walked = stream(tokenizer)
     for step in range(7):

@@ -28,7 +28,8 @@ class Judge:
 
     def score(self, rollout: Rollout) -> ScoredRollout:
         liked = ((rollout.tokens == LIKED) & rollout.mask).sum(1)
-        return ScoredRollout(rollout, liked / rollout.mask.sum(1), rollout.logprobs)
+        score = liked / rollout.mask.sum(1)
+        return ScoredRollout(rollout, score, torch.zeros_like(rollout.ended), rollout.logprobs)
 
 
 class Deaf:
@@ -60,23 +61,28 @@ class Run:
 
     def __init__(self, policy: str, reward: str, tokenizer: PreTrainedTokenizerBase) -> None:
         self.policy, self.reward = policy, reward
+        self.tokenizer = tokenizer
         self.sampler = Sampler(policy, SAMPLING, run_seed=3)
         self.judge = Judge()
-        self.stream = lambda size: PromptStream(TEXTS, tokenizer, size=size, width=12, seed=3)
         self.metrics: list[Metrics] = []
+
+    def stream(self, size: int, samples: int = 1) -> PromptStream:
+        return PromptStream(TEXTS, self.tokenizer, size=size, width=12, seed=3, samples=samples)
 
     def train(
         self, *, steps: int, episodes: int = 16, lr: float = 1e-3, returns: Returns | None = None
     ) -> list[Metrics]:
         learning = Learning(epochs=2, minibatch=16, policy_lr=lr, critic_lr=lr, schedule="constant")
-        self.learner = Learner(self.policy, self.reward, learning, SAMPLING.temperature, 3, steps)
+        returns = returns or Returns()
+        critic = self.reward if returns.needs_critic else None
+        self.learner = Learner(self.policy, critic, learning, SAMPLING.temperature, 3, steps)
         train(
             self.sampler,
             self.judge,
             self.learner,
-            self.stream(episodes),
+            self.stream(episodes, 4 if returns.needs_groups else 1),
             PPO(steps=steps, episodes=episodes),
-            returns or Returns(),
+            returns,
             self.report,
         )
         return self.metrics
@@ -91,8 +97,9 @@ def run(policy_folder: str, reward_folder: str, tokenizer: PreTrainedTokenizerBa
     return Run(policy_folder, reward_folder, tokenizer)
 
 
-def test_training_raises_the_score(run: Run) -> None:
-    metrics = run.train(steps=12, episodes=32, lr=1e-2)
+@pytest.mark.parametrize("advantage", ["gae", "group", "rloo", "reinforce++"])
+def test_training_raises_the_score(run: Run, advantage: str) -> None:
+    metrics = run.train(steps=12, episodes=32, lr=1e-2, returns=Returns(advantage=advantage))
     scores = [step["objective/scores"] for step in metrics]
     assert sum(scores[-3:]) / 3 > sum(scores[:3]) / 3 + 0.3
     assert run.learner.version() == 12
@@ -154,7 +161,7 @@ def test_a_sampler_that_new_weights_never_reach_is_noticed(run: Run) -> None:
 @pytest.mark.parametrize("change", [0.5, -0.5, math.nan])
 def test_a_single_token_found_differently_likely_is_noticed(rollout_of: Callable, change: float) -> None:
     rollout = rollout_of([[5], [6]], [[20, 21, 0], [22, 0]])
-    old = Estimates(torch.full((2, 3), -1e-6), torch.zeros(2, 3))
+    old = Estimates(torch.full((2, 3), -1e-6))
     check_delivered(rollout, old)
     logprobs = old.logprobs.clone()
     logprobs[1, 0] += change

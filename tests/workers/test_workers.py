@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from rlhf_ray.algorithms.kl import KlState
+from rlhf_ray.algorithms.kl import KlPenalty, KlState
 from rlhf_ray.batch import Batch
 from rlhf_ray.experience import Experience, PromptBatch, Rollout, ScoredRollout
 from rlhf_ray.models.loading import load_causal
@@ -64,7 +64,7 @@ def scorer_of(reward: str, reference: str, **scoring: float | int) -> Scorer:
     return Scorer(reward, reference, Scoring(**scoring), SAMPLING.temperature)
 
 
-def learner_of(policy: str, critic: str, **learning: float | int | str) -> Learner:
+def learner_of(policy: str, critic: str | None, **learning: float | int | str) -> Learner:
     return Learner(policy, critic, Learning(**learning), SAMPLING.temperature, run_seed=11, total_steps=4)
 
 
@@ -76,7 +76,7 @@ def learner(policy_folder: str, reward_folder: str) -> Learner:
 def experience_of(learner: Learner, rollout: Rollout) -> Experience:
     """Every second response was good, the others were bad."""
     score = torch.tensor([1.0, -1.0]).repeat(len(rollout))[: len(rollout)]
-    scored = ScoredRollout(rollout, score, rollout.logprobs)
+    scored = ScoredRollout(rollout, score, torch.zeros_like(rollout.ended), rollout.logprobs)
     return assess(scored, learner.estimate(rollout), Returns(), KlState(0.05))
 
 
@@ -299,6 +299,74 @@ def test_the_learning_rate_falls_to_the_end_or_stays(
     learner = learner_of(policy_folder, reward_folder, epochs=1, policy_lr=1e-3, schedule=schedule)
     rates = [learner.update(experience_of(learner, rollout))["lr"] for _ in range(4)]
     assert rates == pytest.approx([1e-3 * share for share in shares])
+
+
+def learned(policy: str, critic: str | None, rollout: Rollout, **learning: float | int) -> tuple[dict, Learner]:
+    """One update on the same experience, which names a critic's returns where there is a critic."""
+    learner = learner_of(policy, critic, **{"policy_lr": 1e-3, "epochs": 2, "minibatch": 6} | learning)
+    returns = Returns(advantage="gae" if critic else "reinforce++")
+    score = torch.linspace(-1, 1, len(rollout))
+    scored = ScoredRollout(rollout, score, torch.zeros_like(rollout.ended), rollout.logprobs)
+    metrics = learner.update(assess(scored, learner.estimate(rollout), returns, KlState(0.05)))
+    return metrics, learner
+
+
+@pytest.mark.parametrize("microbatch", [1, 2, 3])
+def test_how_a_minibatch_is_cut_changes_nothing(
+    policy_folder: str, reward_folder: str, rollout: Rollout, microbatch: int
+) -> None:
+    whole, one = learned(policy_folder, reward_folder, rollout)
+    cut, other = learned(policy_folder, reward_folder, rollout, microbatch=microbatch)
+    assert cut == pytest.approx(whole, abs=1e-5, rel=1e-4)
+    assert one.weights().buffer == pytest.approx(other.weights().buffer, abs=1e-5)
+
+
+def test_without_a_critic_none_is_built_or_trained(policy_folder: str, rollout: Rollout) -> None:
+    metrics, learner = learned(policy_folder, None, rollout)
+    assert learner.critic is None
+    assert [student.name for student in learner.students] == ["policy"]
+    assert not {name for name in metrics if "value" in name or name in ("val/grad_norm", "val/explained_variance")}
+    assert learner.weights().checksum != learner_of(policy_folder, None).weights().checksum
+
+
+def test_inner_epochs_end_once_the_policy_has_moved_far_enough(
+    policy_folder: str, reward_folder: str, rollout: Rollout
+) -> None:
+    far, _ = learned(policy_folder, reward_folder, rollout, epochs=8, policy_lr=1e-2)
+    near, _ = learned(policy_folder, reward_folder, rollout, epochs=8, policy_lr=1e-2, target_kl=1e-3)
+    assert far["policy/epochs"] == 8
+    assert 1 <= near["policy/epochs"] < 8
+    assert near["policy/approxkl_avg"] < 1.5e-3 < far["policy/approxkl_avg"]
+
+
+def test_while_the_critic_warms_up_the_policy_stays(policy_folder: str, reward_folder: str, rollout: Rollout) -> None:
+    learner = learner_of(policy_folder, reward_folder, policy_lr=1e-3, critic_warmup=1)
+    before, critic = learner.weights().checksum, pack(learner.critic, 0).checksum
+    learner.update(experience_of(learner, rollout))
+    assert learner.weights().checksum == before
+    assert pack(learner.critic, 0).checksum != critic
+    learner.update(experience_of(learner, rollout))
+    assert learner.weights().checksum != before
+
+
+def test_divergence_in_the_loss_draws_the_policy_back(policy_folder: str, reward_folder: str, rollout: Rollout) -> None:
+    """Nothing is to be won, so what moves the policy is the price of its distance from a reference that differs."""
+    reference = torch.where(rollout.mask, rollout.logprobs - 0.5, 0.0)
+
+    def distance(coef: float) -> float:
+        learner = learner_of(policy_folder, reward_folder, policy_lr=1e-3, epochs=4)
+        experience = experience_of(learner, rollout)
+        flat = replace(experience, advantages=torch.zeros_like(experience.advantages), ref_logprobs=reference)
+        metrics = learner.update(flat, KlPenalty(coef, "k3"))
+        assert ("loss/kl_avg" in metrics) == (coef > 0)
+        return float((learner.estimate(rollout).logprobs - reference)[rollout.mask].abs().mean())
+
+    assert distance(1.0) < distance(0.0) - 1e-3
+
+
+def test_a_microbatch_that_does_not_fit_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"microbatch: expected a divisor of minibatch \(8\), got 3"):
+        Learning(minibatch=8, microbatch=3)
 
 
 def test_what_is_saved_is_what_was_learned(learner: Learner, rollout: Rollout, tmp_path: Path) -> None:
