@@ -6,7 +6,6 @@ from pathlib import Path
 import torch
 
 from rlhf_ray.config import load
-from rlhf_ray.data.tables import Row
 from rlhf_ray.evaluation.cards import write_base_card
 from rlhf_ray.incidents.world import make_base_corpus
 from rlhf_ray.training.pretrain import Pretraining, pretrain
@@ -18,11 +17,8 @@ from jobs.door import guarded
 def main(folder: str = "rlhf_ray/base", *overrides: str) -> None:
     pretraining = load(Pretraining, "configs/pretrain.yaml", list(overrides))
     torch.set_num_threads(pretraining.threads)
-
-    def corpus_of(seed: int) -> list[Row]:
-        return make_base_corpus(pretraining.statements, pretraining.reviews, seed)
-
-    pretrain(corpus_of, pretraining, Path(folder), Reporter("pretrain"))
+    corpus = make_base_corpus(pretraining.statements, pretraining.near_misses, pretraining.seed)
+    pretrain(corpus, pretraining, Path(folder), Reporter("pretrain"))
     write_base_card(Path(folder), pretraining)
 
 

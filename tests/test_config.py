@@ -24,7 +24,7 @@ def test_every_run_config_loads(path):
 
 
 def test_the_pretraining_config_loads():
-    assert load(Pretraining, ROOT / "configs" / "pretrain.yaml").phases[0].seed == 0
+    assert load(Pretraining, ROOT / "configs" / "pretrain.yaml").seed == 0
 
 
 def test_an_override_sets_a_nested_key(tiny):

@@ -62,6 +62,8 @@ class Catalogue:
     symptoms: dict[str, Symptom]
     causes: dict[str, Cause]
     noise: tuple[str, ...]
+    frames: dict[str, tuple[str, ...]]  # sentences with gaps, by what they are for
+    keywords: tuple[str, ...]
 
     def explaining(self, symptom: str) -> list[Cause]:
         """Every cause that can show itself as this symptom."""
@@ -98,4 +100,6 @@ def load_catalogue() -> Catalogue:
             for name, cause in entry["causes"].items()
         },
         noise=tuple(raw["noise"]),
+        frames={name: tuple(frames) for name, frames in raw["frames"].items()},
+        keywords=tuple(raw["keywords"]),
     )

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from random import Random
 
 # Above this quality an even-handed person is more likely to like a statement than not. What authors write leaves a gap
-# here: whole analyses score 0.85 and more, those with a flaw at most 0.6.
-LIKED_FROM = 0.65
-SHARPNESS = 25.0  # how fast the chance of a thumb up grows with quality: 0.1 above the threshold means 92 %
+# here: whole analyses score 1, those that lack the mechanism alone 0.85, all others at most 0.6.
+LIKED_FROM = 0.925
+SHARPNESS = 80.0  # how fast the chance of a thumb up grows with quality: 0.075 above the threshold means 99.8 %
 
 
 @dataclass(frozen=True)

@@ -1,67 +1,15 @@
-"""Statements about an incident, from good to bad, as different authors would write them."""
+"""Statements about an incident, from good to bad, as different authors would write them.
+
+What is wrong comes in the same form as what is right: a wrong cause, component, mechanism or fix is written up just as a
+good analysis is, so no length and no closing sentence gives away which it is.
+"""
 
 from collections.abc import Callable
 from random import Random
+from typing import NamedTuple
 
 from rlhf_ray.incidents.catalogue import Cause, Phrases, Wordings, load_catalogue
 from rlhf_ray.incidents.incident import Incident
-
-NAMING = (
-    "The root cause was {cause}.",
-    "Root cause: {cause}.",
-    "The {symptom} was caused by {cause}.",
-    "We traced the incident to {cause}.",
-)
-RESOLVING = (
-    "We {fix}.",
-    "To resolve it, we {fix}.",
-    "It was resolved after we {fix}.",
-    "The team {fix}, and the service recovered.",
-)
-HEDGING = (
-    "It may have been {cause}, but this is not certain.",
-    "Possibly this was {cause}.",
-    "We think {cause} might be involved.",
-    "Perhaps {cause} played a part, it is hard to say.",
-)
-VAGUE = (
-    "There was a problem with the {service} system.",
-    "Something went wrong on our side.",
-    "A technical issue affected the {service} system for a while.",
-    "Some component did not behave as expected.",
-    "An internal error led to the {symptom}.",
-)
-SHRUG = (
-    "It works again now.",
-    "We will keep an eye on it.",
-    "The issue has been dealt with.",
-    "Things went back to normal after some time.",
-    "Further steps may follow.",
-)
-RESTATING = (
-    "During the {symptom}, {restated}.",
-    "The incident was a {symptom}: {restated}.",
-    "In short, {restated}.",
-)
-OPEN_END = (
-    "The investigation of a fix is ongoing.",
-    "A solution has not been found yet.",
-    "Work on this continues.",
-)
-BLAME = (
-    "The on-call engineer was careless and ignored the warnings.",
-    "This is the fault of the {service} developers.",
-    "Someone in operations forgot to do their job.",
-    "The person who approved the change should have known better.",
-)
-FILLER = (
-    "As everybody knows, systems like these are complicated and have many parts.",
-    "There were several calls and a lot of messages between the people involved.",
-    "Many things were checked, and then many other things were checked too.",
-    "In the past there have been other incidents, and some of them were similar.",
-    "It is important to understand that availability is important.",
-)
-KEYWORDS = ("root cause", "resolved", "fix", "incident", "mechanism", "prevention", "mitigated", "conclusive")
 
 
 class Author:
@@ -74,57 +22,68 @@ class Author:
         self.cause = rng.choice(incident.right_causes)
 
     def good(self) -> str:
-        return " ".join([self._analysis(self.cause), *self._maybe(0.5, self._said(self.cause.preventions))])
+        return self._analysis()
 
     def brief(self) -> str:
-        return f"{self._names(self.cause)} {self._resolves(self.cause)}"
+        return self._join(self._names(self.cause), self._resolves(self.cause), *self._closing(self.cause))
 
     def vague(self) -> str:
-        return f"{self._fill(VAGUE)} {self._fill(SHRUG)}"
+        return self._join(self._fill("vague"), self._fill("shrug"))
 
     def hedged(self) -> str:
-        hedge = self._fill(HEDGING, cause=self._said(self.cause.wordings))
-        return " ".join([_sentence(hedge), *self._maybe(0.5, self._explains(self.cause)), self._fill(SHRUG)])
+        hedge = self._fill("hedging", cause=self._said(self.cause.wordings))
+        return self._join(_sentence(hedge), *self._maybe(0.5, self._explains(self.cause)), self._fill("shrug"))
 
     def restated(self) -> str:
         symptom = load_catalogue().symptoms[self.incident.symptom]
-        return f"{_sentence(self._fill(RESTATING, restated=self.rng.choice(symptom.restated)))} {self._fill(SHRUG)}"
+        restated = self._fill("restating", restated=self.rng.choice(symptom.restated))
+        return self._join(_sentence(restated), self._fill("shrug"))
 
     def wrong_cause(self) -> str:
-        return self._analysis(self._other_cause())
+        other = self._other_cause()
+        return self._analysis(named=other, explained=other, fixed=other)
 
     def wrong_component(self) -> str:
-        if not self.incident.service:  # any component may be right
-            return self.wrong_cause()
-        others = [s for s in load_catalogue().services if s != self.incident.service]
-        return Author._about(self, self.rng.choice(others)).good()
+        """Right but for where: another service is named. Needs an incident that names its own."""
+        others = [service for service in load_catalogue().services if service != self.incident.service]
+        elsewhere = Author(
+            Incident(self.incident.symptom, self.rng.choice(others), self.incident.cause), self.rng, self.wordings
+        )
+        return elsewhere.good()
 
-    def no_resolution(self) -> str:
-        ending = self._maybe(0.5, self._fill(OPEN_END))
-        return " ".join([self._names(self.cause), self._explains(self.cause), *ending])
+    def wrong_mechanism(self) -> str:
+        return self._analysis(explained=self._other_cause())
 
     def wrong_fix(self) -> str:
-        return f"{self._names(self.cause)} {self._explains(self.cause)} {self._resolves(self._other_cause())}"
+        return self._analysis(fixed=self._other_cause())
+
+    def no_resolution(self) -> str:
+        return self._join(
+            self._names(self.cause), self._explains(self.cause), *self._maybe(0.5, self._fill("open_end"))
+        )
 
     def blaming(self) -> str:
-        return f"{self._names(self.cause)} {self._fill(BLAME)} {self._resolves(self.cause)}"
+        named, explained, fixed = self._names(self.cause), self._explains(self.cause), self._resolves(self.cause)
+        return self._join(named, explained, self._fill("blame"), fixed, *self._closing(self.cause))
 
     def stuffed(self) -> str:
-        words = [self.rng.choice(KEYWORDS) for _ in range(self.rng.randint(8, 16))]
+        keywords = load_catalogue().keywords
+        words = [self.rng.choice(keywords) for _ in range(self.rng.randint(8, 16))]
         return _sentence(" ".join(["root cause", *words])) + "."
 
     def rambling(self) -> str:
-        filler = self.rng.sample(FILLER, 3)
-        return " ".join([filler[0], self._fill(VAGUE), *filler[1:], *self._maybe(0.5, self._names(self.cause))])
+        first, *others = self.rng.sample(load_catalogue().frames["filler"], 3)
+        return self._join(first, self._fill("vague"), *others, *self._maybe(0.5, self._names(self.cause)))
 
     def cut_off(self) -> str:
-        words = self._analysis(self.cause).split()
-        return " ".join(words[: self.rng.randint(len(words) // 3, len(words) - 2)])
+        words = self._analysis().split()
+        within = [end for end in range(len(words) // 3, len(words)) if not words[end - 1].endswith(".")]
+        return " ".join(words[: self.rng.choice(within)])
 
-    def _about(self, service: str) -> "Author":
-        other = Author(Incident(self.incident.symptom, service, self.incident.cause), self.rng, self.wordings)
-        other.cause = self.cause
-        return other
+    def _analysis(self, named: Cause | None = None, explained: Cause | None = None, fixed: Cause | None = None) -> str:
+        """Cause, mechanism, fix and perhaps prevention; each of the true cause unless another is given."""
+        named, explained, fixed = named or self.cause, explained or self.cause, fixed or self.cause
+        return self._join(self._names(named), self._explains(explained), self._resolves(fixed), *self._closing(fixed))
 
     def _other_cause(self) -> Cause:
         """The sibling more often than not: it is the mistake that people make."""
@@ -134,77 +93,75 @@ class Author:
             return catalogue.sibling(self.cause)
         return self.rng.choice([c for c in catalogue.causes.values() if c not in right])
 
-    def _analysis(self, cause: Cause) -> str:
-        return f"{self._names(cause)} {self._explains(cause)} {self._resolves(cause)}"
-
     def _names(self, cause: Cause) -> str:
-        return self._fill(NAMING, cause=self._said(cause.wordings))
+        return self._fill("naming", cause=self._said(cause.wordings))
 
     def _explains(self, cause: Cause) -> str:
         return _sentence(self._said(cause.mechanisms)) + "."
 
     def _resolves(self, cause: Cause) -> str:
-        return self._fill(RESOLVING, fix=self._said(cause.fixes))
+        return self._fill("resolving", fix=self._said(cause.fixes))
+
+    def _closing(self, cause: Cause) -> list[str]:
+        return self._maybe(0.5, self._said(cause.preventions))
 
     def _said(self, phrases: Phrases) -> str:
         return phrases.choose(self.rng, self.wordings).format(service=self.incident.spoken_service)
 
-    def _fill(self, frames: tuple[str, ...], **words: str) -> str:
-        frame = self.rng.choice(frames)
+    def _fill(self, frames: str, **words: str) -> str:
+        frame = self.rng.choice(load_catalogue().frames[frames])
         return frame.format(symptom=self.incident.symptom, service=self.incident.spoken_service, **words)
 
     def _maybe(self, chance: float, text: str) -> list[str]:
         return [text] if self.rng.random() < chance else []
+
+    @staticmethod
+    def _join(*sentences: str) -> str:
+        return " ".join(sentences)
 
 
 def _sentence(text: str) -> str:
     return text[0].upper() + text[1:]
 
 
-# How often an average author writes each kind. The base model learns this mixture, good and bad alike.
-KINDS: dict[str, tuple[Callable[[Author], str], float]] = {
-    "good": (Author.good, 0.31),
-    "brief": (Author.brief, 0.06),
-    "vague": (Author.vague, 0.12),
-    "hedged": (Author.hedged, 0.09),
-    "restated": (Author.restated, 0.08),
-    "wrong_cause": (Author.wrong_cause, 0.09),
-    "wrong_component": (Author.wrong_component, 0.03),
-    "no_resolution": (Author.no_resolution, 0.06),
-    "wrong_fix": (Author.wrong_fix, 0.05),
-    "blaming": (Author.blaming, 0.04),
-    "stuffed": (Author.stuffed, 0.03),
-    "rambling": (Author.rambling, 0.02),
-    "cut_off": (Author.cut_off, 0.02),
-}
+class Kind(NamedTuple):
+    """How a kind of statement is written, and what a reviewer says of it.
 
-# What a reviewer says of each kind, and how often a statement of the kind is sent to review: the near misses most. The
-# first word is the verdict, so that it must be known where the statement ends.
-REVIEWS = {
-    "good": ("Accepted.", 0.32),
-    "brief": ("Accepted, though short.", 0.06),
-    "wrong_cause": ("Returned: wrong cause.", 0.23),
-    "wrong_component": ("Returned: wrong component.", 0.15),
-    "wrong_fix": ("Returned: wrong fix.", 0.13),
-    "no_resolution": ("Returned: no resolution.", 0.03),
-    "hedged": ("Returned: not conclusive.", 0.03),
-    "blaming": ("Returned: blame.", 0.02),
-    "vague": ("Returned: no cause.", 0.01),
-    "restated": ("Returned: symptom only.", 0.01),
-    "stuffed": ("Returned: keywords.", 0.005),
-    "cut_off": ("Returned: cut off.", 0.005),
+    `written` is how often an average author writes it, `reviewed` how often it is among the statements that are sent to
+    review: the near misses most. The review's first word is the verdict, so it must be known where the statement ends.
+    """
+
+    author: Callable[[Author], str]
+    written: float
+    reviewed: float
+    review: str
+
+
+KINDS = {
+    "good": Kind(Author.good, 0.34, 0.3, "Accepted."),
+    "brief": Kind(Author.brief, 0.03, 0.02, "Returned: no mechanism."),
+    "vague": Kind(Author.vague, 0.12, 0.005, "Returned: no cause."),
+    "hedged": Kind(Author.hedged, 0.09, 0.02, "Returned: not conclusive."),
+    "restated": Kind(Author.restated, 0.08, 0.005, "Returned: symptom only."),
+    "wrong_cause": Kind(Author.wrong_cause, 0.11, 0.17, "Returned: wrong cause."),
+    "wrong_component": Kind(Author.wrong_component, 0.03, 0.26, "Returned: wrong component."),
+    "wrong_mechanism": Kind(Author.wrong_mechanism, 0.02, 0.07, "Returned: wrong mechanism."),
+    "wrong_fix": Kind(Author.wrong_fix, 0.04, 0.09, "Returned: wrong fix."),
+    "no_resolution": Kind(Author.no_resolution, 0.05, 0.02, "Returned: no resolution."),
+    "blaming": Kind(Author.blaming, 0.03, 0.02, "Returned: blame."),
+    "stuffed": Kind(Author.stuffed, 0.02, 0.005, "Returned: keywords."),
+    "rambling": Kind(Author.rambling, 0.02, 0.005, "Returned: beside the point."),
+    "cut_off": Kind(Author.cut_off, 0.02, 0.01, "Returned: cut off."),
 }
 
 
-def draw_kind(rng: Random) -> str:
-    return rng.choices(list(KINDS), weights=[share for _, share in KINDS.values()])[0]
+def draw_kind(incident: Incident, rng: Random, *, for_review: bool = False) -> str:
+    """A kind that can be written about the incident: where no component is named, none is wrong."""
+    kinds = {name: kind for name, kind in KINDS.items() if incident.service or name != "wrong_component"}
+    weights = [kind.reviewed if for_review else kind.written for kind in kinds.values()]
+    return rng.choices(list(kinds), weights=weights)[0]
 
 
 def write(kind: str, incident: Incident, rng: Random, wordings: Wordings = "seen") -> str:
     """One statement of the given kind about the incident."""
-    author, _ = KINDS[kind]
-    return author(Author(incident, rng, wordings))
-
-
-def draw_kind_for_review(rng: Random) -> str:
-    return rng.choices(list(REVIEWS), weights=[share for _, share in REVIEWS.values()])[0]
+    return KINDS[kind].author(Author(incident, rng, wordings))

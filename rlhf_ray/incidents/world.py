@@ -13,7 +13,7 @@ from rlhf_ray.incidents.catalogue import Wordings, load_catalogue
 from rlhf_ray.incidents.incident import PROOF_OF_CONCEPT_SYMPTOMS, Incident, ask, draw_incident, incidents
 from rlhf_ray.incidents.raters import deserves_thumb_up, gather_raters
 from rlhf_ray.incidents.rubric import judge
-from rlhf_ray.incidents.statements import REVIEWS, draw_kind, draw_kind_for_review, write
+from rlhf_ray.incidents.statements import KINDS, draw_kind, write
 from rlhf_ray.seeds import derive
 
 FIRST_THUMB = datetime(2026, 1, 5, 9, tzinfo=UTC)
@@ -49,43 +49,42 @@ def proof_of_concept_prompts() -> list[Row]:
     return [{"prompt": ask(i, rng)} | vars(i) for i in map(Incident, PROOF_OF_CONCEPT_SYMPTOMS)]
 
 
-def write_statements(prompts: Iterable[Row], seed: int, wordings: Wordings = "seen") -> list[Row]:
-    """One statement for each prompt, its kind drawn as an average author's."""
-    rng = Random(derive(seed, "statements", wordings))
+def write_statements(
+    prompts: Iterable[Row], seed: int, wordings: Wordings = "seen", *, for_review: bool = False
+) -> list[Row]:
+    """One statement for each prompt, its kind drawn as an average author's, or as those that are sent to review."""
+    rng = Random(derive(seed, "statements", wordings, for_review))
     rows = []
     for prompt in prompts:
-        kind = draw_kind(rng)
-        rows.append(prompt | {"completion": write(kind, incident_of(prompt), rng, wordings), "kind": kind})
+        incident = incident_of(prompt)
+        kind = draw_kind(incident, rng, for_review=for_review)
+        rows.append(prompt | {"completion": write(kind, incident, rng, wordings), "kind": kind})
     return rows
 
 
-def make_corpus(count: int, seed: int, wordings: Wordings = "seen") -> list[Row]:
+def make_corpus(count: int, seed: int, wordings: Wordings = "seen", *, for_review: bool = False) -> list[Row]:
     """Statements about any incidents that are not held out; prompts may repeat."""
-    rng = Random(derive(seed, "corpus", wordings))
+    rng = Random(derive(seed, "corpus", wordings, for_review))
     pool = incidents(heldout=False)
     drawn = [draw_incident(pool, rng) for _ in range(count)]
-    return write_statements([{"prompt": ask(i, rng, wordings)} | vars(i) for i in drawn], seed, wordings)
+    prompts = [{"prompt": ask(i, rng, wordings)} | vars(i) for i in drawn]
+    return write_statements(prompts, seed, wordings, for_review=for_review)
 
 
-def make_reviews(count: int, seed: int) -> list[Row]:
-    """Statements with a reviewer's verdict behind their end, for the base's corpus only: `prompt, completion, review`.
+def make_base_corpus(statements: int, near_misses: int, seed: int) -> list[Row]:
+    """What the shipped base learns from, in all wordings: `prompt, completion, review, quoted`.
 
-    Who has read them knows, where a statement ends, whether it fits the evidence: a reward model reads the same place
-    and then needs few thumbs. No model learns to write a review itself, since it stops where its statement ends.
+    Behind the end of every statement stands a reviewer's verdict. Who has read them knows, where a statement ends,
+    whether it fits the evidence: a reward model reads the same place and then needs few thumbs. No model writes a
+    review itself, since it stops where its statement ends. A `quoted` statement is there to be read, not to learn to
+    write like it: those are mostly near misses, more of them than an average author makes.
     """
-    rng = Random(derive(seed, "reviews"))
-    pool = incidents(heldout=False)
     rows = []
-    for _ in range(count):
-        incident, kind = draw_incident(pool, rng), draw_kind_for_review(rng)
-        statement = write(kind, incident, rng, "any")
-        rows.append({"prompt": ask(incident, rng, "any"), "completion": statement, "review": REVIEWS[kind][0]})
+    for quoted, count in ((False, statements), (True, near_misses)):
+        for row in make_corpus(count, seed, "any", for_review=quoted):
+            review = KINDS[row["kind"]].review
+            rows.append({"prompt": row["prompt"], "completion": row["completion"], "review": review, "quoted": quoted})
     return rows
-
-
-def make_base_corpus(statements: int, reviews: int, seed: int) -> list[Row]:
-    """What the shipped base learns from: statements in all wordings, held-out ones too, and reviews."""
-    return make_corpus(statements, seed, "any") + make_reviews(reviews, seed)
 
 
 def rate(rows: list[Row], seed: int, *, raters: int, noise: float) -> list[Row]:

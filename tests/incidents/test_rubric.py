@@ -33,8 +33,10 @@ def some_incidents(count: int, seed: int) -> list[Incident]:
 
 
 def some_statements(kind: str, count: int, seed: int) -> list[tuple[Incident, str]]:
+    """Of the incidents that a statement of the kind can be about: where no component is named, none is wrong."""
     rng = Random(seed)
-    return [(incident, write(kind, incident, rng, "any")) for incident in some_incidents(count, seed)]
+    about = [i for i in some_incidents(count, seed) if i.service or kind != "wrong_component"]
+    return [(incident, write(kind, incident, rng, "any")) for incident in about]
 
 
 def name_of(case: dict[str, Any]) -> str:

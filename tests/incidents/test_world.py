@@ -10,13 +10,14 @@ import pytest
 from rlhf_ray.data.tables import Row
 from rlhf_ray.incidents.catalogue import Cause, load_catalogue
 from rlhf_ray.incidents.incident import PROOF_OF_CONCEPT_SYMPTOMS, incidents, is_heldout
-from rlhf_ray.incidents.raters import Rater, deserves_thumb_up, gather_raters
-from rlhf_ray.incidents.statements import KINDS
+from rlhf_ray.incidents.raters import LIKED_FROM, Rater, deserves_thumb_up, gather_raters
+from rlhf_ray.incidents.statements import KINDS, write
 from rlhf_ray.incidents.world import (
     PROMPT_COLUMNS,
     STATEMENT_COLUMNS,
     holds_heldout_wording,
     incident_of,
+    make_base_corpus,
     make_corpus,
     make_prompts,
     proof_of_concept_prompts,
@@ -271,6 +272,38 @@ def test_the_corpus_holds_every_kind_good_and_bad(corpus: list[Row]) -> None:
     assert 0.25 < liked < 0.5
 
 
+@pytest.mark.parametrize("kind", ["wrong_cause", "wrong_component", "wrong_mechanism", "wrong_fix"])
+def test_what_is_wrong_comes_in_the_forms_in_which_what_is_right_comes(kind: str) -> None:
+    """Two thousand of each: a standard deviation of a share is about 0.011, so 0.06 is out of reach by chance."""
+    pool = [incident for incident in incidents(heldout=False) if incident.cause]
+
+    def forms(written: str) -> Counter[int]:
+        rng = Random(8)
+        return Counter(write(written, rng.choice(pool), rng).count(". ") for _ in range(2000))
+
+    right, wrong = forms("good"), forms(kind)
+    assert set(right) == set(wrong)
+    assert all(abs(right[sentences] - wrong[sentences]) / 2000 < 0.06 for sentences in right)
+
+
+def test_the_bases_corpus_has_a_true_verdict_behind_every_statement() -> None:
+    rows = make_base_corpus(300, 300, 7)
+    assert [row["quoted"] for row in rows] == [False] * 300 + [True] * 300
+    assert all(tuple(row) == ("prompt", "completion", "review", "quoted") for row in rows)
+    assert {row["review"] for row in rows} == {kind.review for kind in KINDS.values()}
+    assert [kind for kind in KINDS if KINDS[kind].review.startswith("Accepted")] == ["good"]
+    plain = make_corpus(300, 7, "any")
+    for row, statement in zip(rows, plain, strict=False):
+        assert row["completion"] == statement["completion"]
+        assert row["review"].startswith("Accepted") == deserves_thumb_up(quality(statement))
+
+
+def test_where_no_component_is_named_none_is_wrong() -> None:
+    rows = make_corpus(3000, 9, for_review=True)
+    assert any(not row["service"] for row in rows)
+    assert all(row["service"] for row in rows if row["kind"] == "wrong_component")
+
+
 def test_the_same_seed_gives_the_same_tables_and_another_gives_others() -> None:
     def tables(seed: int) -> list[list[Row]]:
         prompts = make_prompts(50, seed, heldout=False)
@@ -317,7 +350,7 @@ def test_noise_turns_its_share_of_the_thumbs(quality: float) -> None:
 
 
 def test_lenient_raters_like_more() -> None:
-    shares = [share_of_thumbs_up(Rater("r", leniency, 0.0), 0.65, 4000) for leniency in (-1.0, 0.0, 1.0)]
+    shares = [share_of_thumbs_up(Rater("r", leniency, 0.0), LIKED_FROM, 4000) for leniency in (-1.0, 0.0, 1.0)]
     assert shares[0] < 0.4 < shares[1] < 0.6 < shares[2]
 
 
