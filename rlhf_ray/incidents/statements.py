@@ -1,6 +1,6 @@
 """Statements about an incident, from good to bad, as different authors would write them.
 
-What is wrong comes in the same form as what is right: a wrong cause, component, mechanism or fix is written up just as a
+What is wrong comes in the same form as what is right: a wrong cause, component, mechanism or fix is written up as a
 good analysis is, so no length and no closing sentence gives away which it is.
 """
 
