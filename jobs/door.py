@@ -6,12 +6,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from rlhf_ray.alarm import Tripped
 from rlhf_ray.config import BadInput, load
 from rlhf_ray.distributed.connection import disconnect
 from rlhf_ray.runs import RunConfig
 from rlhf_ray.stages import Run, Stage, open_run
 
-USER_MISTAKE, INTERRUPTED = 2, 130
+USER_MISTAKE, TRIPPED, INTERRUPTED = 2, 3, 130
 
 
 def perform(stages: Sequence[Stage], after: Callable[[Run], None] = lambda run: None) -> None:
@@ -33,14 +34,17 @@ def perform(stages: Sequence[Stage], after: Callable[[Run], None] = lambda run: 
 
 
 def guarded(work: Callable[[], None]) -> NoReturn:
-    """Run, and end the process: 0 when done, 2 with one line for a user's mistake, 130 for Ctrl-C."""
+    """Run, and end the process: 0 when done, 2 for a user's mistake, 3 where the run stopped itself, 130 for Ctrl-C."""
     try:
         work()
     except BadInput as mistake:
         print(f"error: {mistake}", file=sys.stderr)
         sys.exit(USER_MISTAKE)
+    except Tripped as tripped:
+        print(f"stopped: {tripped} The newest good checkpoint is kept in the run's folder", file=sys.stderr)
+        sys.exit(TRIPPED)
     except KeyboardInterrupt:
         disconnect()
-        print("interrupted; finished stages are kept, the one at work was removed", file=sys.stderr)
+        print("interrupted; finished stages are kept, and PPO goes on from its newest checkpoint", file=sys.stderr)
         sys.exit(INTERRUPTED)
     sys.exit(os.EX_OK)

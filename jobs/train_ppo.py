@@ -1,25 +1,31 @@
-"""Improve the SFT model with PPO against the reward model."""
+"""Improve the SFT model with PPO against the reward model. A stopped run goes on from its newest checkpoint."""
 
 from pathlib import Path
 
 from rlhf_ray.data.prompts import PromptStream
 from rlhf_ray.data.tables import read_table
+from rlhf_ray.distributed.recovery import insist
 from rlhf_ray.distributed.team import assemble
+from rlhf_ray.evaluation.compare import Judge
 from rlhf_ray.experience import Metrics, ScoredRollout
+from rlhf_ray.incidents.world import PROMPT_COLUMNS
 from rlhf_ray.models.loading import check_same_vocabulary, load_tokenizer
 from rlhf_ray.stages import Run, Stage
+from rlhf_ray.training.checkpoint import Checkpoints
 from rlhf_ray.training.ppo import train
-from rlhf_ray.training.progress import Reporter
+from rlhf_ray.training.progress import Reporter, warn
 from rlhf_ray.training.tracking import Tracker
+from rlhf_ray.training.tripwires import watch
 
 from jobs.door import perform
 
 
 def train_ppo(run: Run, folder: Path) -> None:
     config, sft, reward = run.config, str(run.path("sft").resolve()), str(run.path("reward").resolve())
-    tokenizer = load_tokenizer(sft)
     check_same_vocabulary(sft, reward)
-    rows = read_table(run.path("world", "prompts.parquet"), ("prompt",))
+    tokenizer, rows = load_tokenizer(sft), read_table(run.path("world", "prompts.parquet"), PROMPT_COLUMNS)
+    judge, progress = Judge(rows, tokenizer), Reporter("ppo")
+    checkpoints = Checkpoints(folder / "checkpoints", config.ppo.save_every)
     prompts = PromptStream(
         [row["prompt"] for row in rows],
         tokenizer,
@@ -28,22 +34,31 @@ def train_ppo(run: Run, folder: Path) -> None:
         seed=config.seed,
         samples=config.ppo.samples_per_prompt,
     )
-    progress = Reporter("ppo")
-    with assemble(config) as team, Tracker(folder, tokenizer) as tracker:
-        sampler, scorer = team.sampler(sft), team.scorer(reward, sft)
-        learner = team.learner(sft, reward if config.returns.needs_critic else None)
 
-        def report(step: int, scored: ScoredRollout, metrics: Metrics) -> None:
-            tracker.record(step, scored, metrics)
-            progress(step, config.ppo.steps, {name: metrics[name] for name in ("objective/scores", "objective/kl")})
+    def attempt() -> None:
+        with assemble(config) as team:
+            sampler, scorer = team.sampler(sft), team.scorer(reward, sft)
+            learner = team.learner(sft, reward if config.returns.needs_critic else None)
+            begin = checkpoints.restore(learner)
+            with Tracker(folder, tokenizer, after=begin.step if begin else 0) as tracker:
 
-        train(sampler, scorer, learner, prompts, config.ppo, config.returns, report)
-        learner.save(str((folder / "policy").resolve()))
+                def report(step: int, scored: ScoredRollout, metrics: Metrics) -> None:
+                    tracker.record(step, scored, metrics | judge.opinion(scored))
+                    progress(step, config.ppo.steps, {name: metrics[name] for name in SHOWN})
+                    watch(tracker.history, config.tripwires, config.ppo.kl_limit, warn)
+
+                train(sampler, scorer, learner, prompts, config.ppo, config.returns, report, checkpoints, begin)
+                tracker.finish()
+            learner.save(str((folder / "policy").resolve()))
+
+    insist(attempt)
     tokenizer.save_pretrained(folder / "policy")
+    checkpoints.clear()
 
 
-SETTINGS = ("ppo", "learning", "returns", "scoring", "sampling")
-STAGE = Stage("ppo", reads=("world", "sft", "reward"), settings=SETTINGS, work=train_ppo)
+SHOWN = ("objective/scores", "objective/kl")
+SETTINGS = ("ppo", "learning", "returns", "scoring", "sampling", "tripwires")
+STAGE = Stage("ppo", reads=("world", "sft", "reward"), settings=SETTINGS, work=train_ppo, resumes=True)
 
 if __name__ == "__main__":
     perform([STAGE])

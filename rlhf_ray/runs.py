@@ -14,6 +14,7 @@ from rlhf_ray.training.assess import Returns
 from rlhf_ray.training.ppo import PPO
 from rlhf_ray.training.reward import RewardTraining
 from rlhf_ray.training.sft import SFT
+from rlhf_ray.training.tripwires import Tripwires
 from rlhf_ray.workers.learner import Learning
 from rlhf_ray.workers.sampler import Sampling
 from rlhf_ray.workers.scorer import Scoring
@@ -58,6 +59,7 @@ class RunConfig(Config):
     learning: Learning = Learning()
     returns: Returns = Returns()
     ppo: PPO = PPO()
+    tripwires: Tripwires = Tripwires()
     evaluation: Evaluation = Evaluation()
     cluster: Cluster | Literal["none"] = Field(
         Cluster(), description="Ray actors; none: the same classes in one process."

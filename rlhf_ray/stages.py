@@ -1,13 +1,11 @@
 """A run as a chain of stages, each a folder that appears whole or not at all.
 
-A stage writes into a hidden folder; a manifest with the digest of every file is written last, then the folder gets its
-name. A stage whose folder is whole and whose settings and inputs are unchanged is skipped.
+A stage whose folder is whole and whose settings and inputs are unchanged is skipped. One that resumes keeps what it has
+done so far in a folder of its own until it has finished; whatever else is half done is swept.
 """
 
 import fcntl
-import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,22 +16,26 @@ from typing import Any
 import yaml
 
 from rlhf_ray.config import BadInput
+from rlhf_ray.durable import MANIFEST, digest, is_whole, publish, read_manifest, write_whole
 from rlhf_ray.meter import Meter
 from rlhf_ray.runs import RunConfig
 
-MANIFEST = "manifest.json"
 CARD = "README.md"  # written when the run ends, with what was measured: no part of what a stage made
-FORMAT = 1  # part of every key: raise it when a stage's files change their meaning
+FORMAT = 2  # part of every key: raise it when a stage's files change their meaning
 
 
 @dataclass(frozen=True)
 class Stage:
-    """`work(run, folder)` fills the folder from what the stages in `reads` left and the named settings."""
+    """`work(run, folder)` fills the folder from what the stages in `reads` left and the named settings.
+
+    Where it `resumes`, the folder still holds what an earlier attempt with the same settings and inputs left there.
+    """
 
     name: str
     reads: tuple[str, ...]
     settings: tuple[str, ...]
     work: Callable[["Run", Path], None]
+    resumes: bool = False
 
 
 @dataclass(frozen=True)
@@ -49,51 +51,50 @@ class Run:
 
     def manifest(self, stage: str) -> dict[str, Any]:
         """What a finished stage says of itself. Raises BadInput where the stage is missing."""
-        path = self.path(stage, MANIFEST)
-        if not path.is_file():
-            raise BadInput(f"{path.parent}: expected the finished stage {stage!r}, found none; run it first")
+        folder = self.path(stage)
+        if not (folder / MANIFEST).is_file():
+            raise BadInput(f"{folder}: expected the finished stage {stage!r}, found none; run it first")
         try:
-            return json.loads(path.read_text(encoding="utf-8"))
-        except ValueError:
-            raise BadInput(
-                f"{path}: expected JSON, got a damaged file; delete the folder and run the stage again"
-            ) from None
+            return read_manifest(folder)
+        except BadInput as mistake:
+            raise BadInput(f"{mistake}; delete the folder and run the stage again") from None
 
     def perform(self, stage: Stage) -> bool:
         """Do the stage's work, unless it is done already. Says whether there was anything to do."""
         key = self._key(stage)
-        if self._is_whole(stage, key):
+        if self._is_done(stage, key):
             return False
-        workplace = self.folder / f".tmp-{stage.name}"
-        shutil.rmtree(workplace, ignore_errors=True)  # what a killed run left
-        workplace.mkdir(parents=True)
+        workplace = self.workplace(stage)
+        if not stage.resumes:
+            shutil.rmtree(workplace, ignore_errors=True)  # what a killed run left
+        workplace.mkdir(parents=True, exist_ok=stage.resumes)
         try:
             with Meter() as meter:
                 stage.work(self, workplace)
-            manifest = {
-                "stage": stage.name,
-                "key": key,
-                "seconds": round(meter.seconds, 2),
-                "peak_bytes": meter.peak_bytes,
-                "files": _digests(workplace),
-            }
-            _write_durably(workplace / MANIFEST, json.dumps(manifest, indent=2))
-            _give_name(workplace, self.path(stage.name))
+            cost = {"seconds": round(meter.seconds, 2), "peak_bytes": meter.peak_bytes}
+            publish(workplace, self.path(stage.name), {"stage": stage.name, "key": key} | cost, unlisted=[CARD])
         finally:
-            shutil.rmtree(workplace, ignore_errors=True)
+            if not stage.resumes:
+                shutil.rmtree(workplace, ignore_errors=True)
         return True
+
+    def workplace(self, stage: Stage) -> Path:
+        """Where the stage works. For one that resumes the place depends on its settings and inputs."""
+        return self.folder / (
+            f".unfinished-{stage.name}-{self._key(stage)[:8]}" if stage.resumes else f".tmp-{stage.name}"
+        )
 
     def _key(self, stage: Stage) -> str:
         """Changes with the stage's settings, the seed, or anything that the stage reads."""
         settings = self.config.model_dump(include=set(stage.settings) | {"seed"})
         inputs = {name: self.manifest(name)["files"] for name in stage.reads}
-        return _digest(json.dumps([FORMAT, settings, inputs], sort_keys=True).encode())
+        return digest(json.dumps([FORMAT, settings, inputs], sort_keys=True).encode())
 
-    def _is_whole(self, stage: Stage, key: str) -> bool:
-        if not self.path(stage.name, MANIFEST).is_file():
+    def _is_done(self, stage: Stage, key: str) -> bool:
+        folder = self.path(stage.name)
+        if not (folder / MANIFEST).is_file():
             return False
-        manifest = self.manifest(stage.name)
-        return manifest["key"] == key and manifest["files"] == _digests(self.path(stage.name))
+        return self.manifest(stage.name)["key"] == key and is_whole(folder, unlisted=[CARD])
 
 
 @contextmanager
@@ -114,40 +115,3 @@ def open_run(config: RunConfig) -> Iterator[Run]:
             ) from None
         write_whole(run.folder / "config.yaml", yaml.safe_dump(config.model_dump(), sort_keys=False))
         yield run
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file that is there whole or not at all."""
-    _write_durably(path.with_name(f".{path.name}.tmp"), text)
-    os.replace(path.with_name(f".{path.name}.tmp"), path)
-
-
-def _digests(folder: Path) -> dict[str, str]:
-    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name not in (MANIFEST, CARD))
-    return {str(path.relative_to(folder)): _digest(path.read_bytes()) for path in files}
-
-
-def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
-
-
-def _write_durably(path: Path, text: str) -> None:
-    with open(path, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _give_name(workplace: Path, place: Path) -> None:
-    """The one moment at which the stage comes to be. An older version is moved aside first and removed after."""
-    aside = place.with_name(f".old-{place.name}")
-    shutil.rmtree(aside, ignore_errors=True)
-    if place.exists():
-        place.rename(aside)
-    workplace.rename(place)
-    shutil.rmtree(aside, ignore_errors=True)
-    parent = os.open(place.parent, os.O_RDONLY)
-    try:
-        os.fsync(parent)
-    finally:
-        os.close(parent)

@@ -9,12 +9,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from rlhf_ray.data.tables import Row, read_table
+from rlhf_ray.data.tables import Row
+from rlhf_ray.durable import write_whole
 from rlhf_ray.evaluation.cards import write_card
-from rlhf_ray.evaluation.compare import rubric_curve
 from rlhf_ray.evaluation.page import write_page
-from rlhf_ray.incidents.world import PROMPT_COLUMNS
-from rlhf_ray.stages import Run, write_whole
+from rlhf_ray.stages import Run
 
 STAGES = ("world", "sft", "thumbs", "reward", "ppo", "report")
 SHOWN = 16  # held-out prompts whose answers stand side by side in the report
@@ -31,8 +30,6 @@ def conclude(run: Run) -> None:
 
 def write_report(run: Run, folder: Path, results: dict[str, Any], sides: dict[str, list[Row]]) -> None:
     """The page `index.html` with curves, tables and samples."""
-    prompts = read_table(run.path("world", "prompts.parquet"), PROMPT_COLUMNS)
-    rollouts = read_table(run.path("ppo", "rollouts.parquet"), ("step", "prompt", "completion", "ended"))
     lines = run.path("ppo", "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     samples = [
         {"prompt": before["prompt"], "before": before, "after": after}
@@ -43,7 +40,6 @@ def write_report(run: Run, folder: Path, results: dict[str, Any], sides: dict[st
         results=results,
         reward_model=_read_json(run.path("reward", "metrics.json")),
         metrics=[json.loads(line) for line in lines],
-        rubric_curve=rubric_curve(rollouts, prompts),
         samples=samples,
         run={
             "folder": str(run.folder),

@@ -17,7 +17,7 @@ LAYERS = [
     {"workers", "feedback", "data", "incidents"},
     {"models", "text"},
     {"algorithms", "experience"},
-    {"batch", "weights", "config", "seeds", "meter"},
+    {"batch", "weights", "config", "seeds", "meter", "durable", "alarm"},
 ]
 RAY_FOLDERS = {"jobs", "serve", "distributed"}
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}

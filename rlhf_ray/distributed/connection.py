@@ -20,6 +20,10 @@ from rlhf_ray.runs import Cluster
 Value = TypeVar("Value")
 
 
+class ActorLost(RuntimeError):
+    """An actor died in the middle of a call, and with it its state."""
+
+
 def connect() -> None:
     """Connect to the cluster named by RAY_ADDRESS or start a local one; a second call does nothing."""
     if ray.is_initialized():
@@ -56,7 +60,7 @@ def wait_for(refs: Sequence[Any], whom: str, deadline_s: float) -> list[Any]:
     except GetTimeoutError:
         raise TimeoutError(f"{whom}: no answer within {deadline_s:g} s") from None
     except RayActorError as error:
-        raise RuntimeError(f"{whom}: the actor died ({str(error).splitlines()[0]})") from error
+        raise ActorLost(f"{whom}: the actor died ({str(error).splitlines()[0]})") from error
 
 
 def environment(threads: int) -> dict[str, dict[str, str]]:

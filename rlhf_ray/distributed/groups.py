@@ -63,7 +63,7 @@ class LearnerGroup:
 
     def weights(self) -> RayWeights:
         ref = self.actor.weights.remote()
-        return RayWeights(self._ask("version"), ref, self.deadline_s)
+        return RayWeights(self.version(), ref, self.deadline_s)
 
     def estimate(self, rollout: Rollout) -> Estimates:
         return self._ask("estimate", rollout)
@@ -71,8 +71,17 @@ class LearnerGroup:
     def update(self, experience: Experience, penalty: KlPenalty) -> Metrics:
         return self._ask("update", experience, penalty)
 
+    def version(self) -> int:
+        return self._ask("version")
+
     def save(self, folder: str) -> None:
         self._ask("save", folder)
+
+    def remember(self, folder: str) -> None:
+        self._ask("remember", folder)
+
+    def recall(self, folder: str) -> None:
+        self._ask("recall", folder)
 
     def _ask(self, method: str, *arguments: Any) -> Any:
         ref = getattr(self.actor, method).remote(*arguments)

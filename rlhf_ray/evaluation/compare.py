@@ -1,17 +1,20 @@
 """Before against after on the same prompts, judged by the rubric beside the reward."""
 
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from pydantic import Field
+from transformers import PreTrainedTokenizerBase
 
 from rlhf_ray.config import Config
 from rlhf_ray.data.tables import Row
 from rlhf_ray.evaluation import statistics, texts
+from rlhf_ray.experience import Metrics, ScoredRollout
 from rlhf_ray.incidents.rubric import CRITERIA, judge
 from rlhf_ray.incidents.world import incident_of, proof_of_concept_prompts, quality
+from rlhf_ray.text import decode_prompts, decode_responses
 
 FIGURES = ("rubric", "score", "kl", "tokens", "ended")
 
@@ -105,10 +108,24 @@ def conclude(questions: Questions, before: list[Row], after: list[Row], kl_limit
     }
 
 
-def rubric_curve(rollouts: list[Row], prompts: list[Row]) -> list[dict[str, float]]:
-    """The rubric's mean over the rollouts of each training step: the judge beside the reward, after the fact."""
-    truth = {row["prompt"]: row for row in prompts}
-    by_step = defaultdict(list)
-    for row in rollouts:
-        by_step[row["step"]].append(quality(truth[row["prompt"]] | row))
-    return [{"step": step, "rubric": sum(scores) / len(scores)} for step, scores in sorted(by_step.items())]
+class Judge:
+    """The rubric beside the reward while training is going: it is told, and training never hears of it."""
+
+    def __init__(self, prompts: list[Row], tokenizer: PreTrainedTokenizerBase) -> None:
+        self.truth = {row["prompt"]: row for row in prompts}
+        self.tokenizer = tokenizer
+
+    def opinion(self, scored: ScoredRollout) -> Metrics:
+        """The mean of the rubric over the responses, and the standard error of that mean."""
+        rollout = scored.rollout
+        said = zip(
+            decode_prompts(self.tokenizer, rollout.prompt),
+            decode_responses(self.tokenizer, rollout),
+            rollout.ended.tolist(),
+            strict=True,
+        )
+        scores = [quality(self.truth[asked] | {"completion": text, "ended": ended}) for asked, text, ended in said]
+        return {
+            "objective/rubric": float(np.mean(scores)),
+            "objective/rubric_error": float(np.std(scores) / len(scores) ** 0.5),
+        }

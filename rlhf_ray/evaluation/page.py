@@ -59,7 +59,7 @@ class Curve:
 
 CURVES = (
     Curve("objective/scores", "Reward", "what training sees and raises", (), REWARD, LARGE),
-    Curve("rubric", "Rubric", "what training never sees, on the same answers", (0, 1), RUBRIC, LARGE),
+    Curve("objective/rubric", "Rubric", "what training never sees, on the same answers", (0, 1), RUBRIC, LARGE),
     Curve("objective/kl", "KL", "nats an answer, to the SFT model; dashed: the limit", (0,)),
     Curve("objective/entropy", "Entropy", "nats a token; at 0 the model always says the same", (0,)),
     Curve("response/length", "Length", "tokens an answer", (0,)),
@@ -72,9 +72,7 @@ CURVES = (
 )
 
 
-def write_page(
-    folder: Path, results: Facts, reward_model: Facts, metrics: Rows, rubric_curve: Rows, samples: Rows, run: Facts
-) -> None:
+def write_page(folder: Path, results: Facts, reward_model: Facts, metrics: Rows, samples: Rows, run: Facts) -> None:
     """Write `index.html` into the folder, which must exist. The same facts give the same bytes.
 
     `results` come from `compare.conclude`, `reward_model` from `reward.measure`; `metrics` has one dict a PPO step.
@@ -82,14 +80,13 @@ def write_page(
     """
     pages = Environment(loader=PackageLoader("rlhf_ray.evaluation"), undefined=StrictUndefined, autoescape=True)
     pages.filters["number"] = number
-    points = {"rubric": rubric_curve}
     text = pages.get_template("report.html").render(
         results=results,
         verdict=verdict(results["difference"]["rubric"]),
         alarms=alarms(results),
         limits={"repeated": REPEATED_LIMIT, "ended": ENDED_LIMIT},
         criteria_plot=plot_criteria(results["before"]["criteria"], results["after"]["criteria"]),
-        curves=[plot_curve(curve, points.get(curve.key, metrics), results["kl_limit"]) for curve in CURVES],
+        curves=[plot_curve(curve, metrics, results["kl_limit"]) for curve in CURVES],
         reward_model=reward_model,
         samples=samples,
         run=run,

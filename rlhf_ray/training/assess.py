@@ -13,7 +13,15 @@ from rlhf_ray.algorithms.kl import NO_PENALTY, Estimator, KlPenalty, KlState, ad
 from rlhf_ray.algorithms.masked import masked_mean, whiten
 from rlhf_ray.algorithms.returns import generalized_advantages, shape_rewards
 from rlhf_ray.config import Config
-from rlhf_ray.experience import CriticEstimates, CriticExperience, Estimates, Experience, Metrics, ScoredRollout
+from rlhf_ray.experience import (
+    CriticEstimates,
+    CriticExperience,
+    Estimates,
+    Experience,
+    Metrics,
+    Rollout,
+    ScoredRollout,
+)
 
 
 class Returns(Config):
@@ -113,6 +121,20 @@ def response_kl(scored: ScoredRollout) -> Float[Tensor, "B"]:
     return kl_per_token(scored.rollout.logprobs, scored.ref_logprobs).mul(scored.rollout.mask).sum(1)
 
 
+def repeated_share(rollout: Rollout) -> float:
+    """The share of the prompts that got the response which most prompts got."""
+    tokens = torch.where(rollout.mask, rollout.tokens, -1)
+    told = torch.cat([rollout.prompt.group[:, None], tokens], dim=1).unique(dim=0)  # once a prompt
+    _, prompts = told[:, 1:].unique(dim=0, return_counts=True)
+    return int(prompts.max()) / len(rollout.prompt.group.unique())
+
+
+def distinct_2(rollout: Rollout) -> float:
+    """Different pairs of neighbouring tokens, as a share of all (arXiv:1510.03055); 1 where there is none."""
+    pairs = torch.stack([rollout.tokens[:, :-1], rollout.tokens[:, 1:]], dim=-1)[rollout.mask[:, 1:]]
+    return len(pairs.unique(dim=0)) / len(pairs) if len(pairs) else 1.0
+
+
 def control(kl: KlState, measured: float, returns: Returns, episodes: int) -> KlState:
     """The coefficient for the next iteration."""
     if returns.kl_target is None:
@@ -133,6 +155,8 @@ def describe(scored: ScoredRollout, experience: Experience, kl: KlState) -> Metr
         "objective/kl_coef": kl.coef,
         "objective/surprise": float(-masked_mean(scored.rollout.logprobs, mask)),
         "objective/advantages_std": float(experience.advantages[mask].std(correction=0)),
+        "response/repeated_share": repeated_share(scored.rollout),
+        "response/distinct_2": distinct_2(scored.rollout),
         "response/length": float(mask.sum(1).float().mean()),
         "response/eos_rate": float(scored.rollout.ended.float().mean()),
     }

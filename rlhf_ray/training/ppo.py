@@ -5,11 +5,13 @@ from typing import Protocol
 
 from pydantic import Field
 
+from rlhf_ray.alarm import Alarm, Tripped
 from rlhf_ray.algorithms.kl import KlPenalty, KlState
 from rlhf_ray.config import Config
 from rlhf_ray.data.prompts import PromptStream
 from rlhf_ray.experience import Estimates, Experience, Metrics, PromptBatch, Rollout, ScoredRollout
 from rlhf_ray.training.assess import Returns, assess, control, describe, penalty
+from rlhf_ray.training.checkpoint import Checkpoints, Progress, Remembers
 from rlhf_ray.weights import Weights
 
 LOGPROB_TOLERANCE = 1e-2  # nats; two ways to compute one number in float32 stay well within it
@@ -18,9 +20,10 @@ LOGPROB_TOLERANCE = 1e-2  # nats; two ways to compute one number in float32 stay
 class PPO(Config):
     """How long, and on how much at a time."""
 
-    steps: int = Field(30, ge=1, description="Iterations.")
-    episodes: int = Field(64, ge=1, description="Responses an iteration.")
+    steps: int = Field(60, ge=1, description="Iterations.")
+    episodes: int = Field(128, ge=1, description="Responses an iteration.")
     samples_per_prompt: int = Field(1, ge=1, description="Responses to each prompt; the others go to other prompts.")
+    save_every: int = Field(5, ge=1, description="Iterations from one checkpoint to the next.")
     kl_limit: float = Field(
         12.0, gt=0, description="KL a response to the SFT model, in nats, that the tuned model must stay below."
     )
@@ -34,8 +37,9 @@ class Judges(Protocol):
     def score(self, rollout: Rollout) -> ScoredRollout: ...
 
 
-class Improves(Protocol):
+class Improves(Remembers, Protocol):
     def weights(self) -> Weights: ...
+    def version(self) -> int: ...
     def estimate(self, rollout: Rollout) -> Estimates: ...
     def update(self, experience: Experience, penalty: KlPenalty) -> Metrics: ...
     def save(self, folder: str) -> None: ...
@@ -52,28 +56,56 @@ def train(
     ppo: PPO,
     returns: Returns,
     report: Report,
+    checkpoints: Checkpoints,
+    begin: Progress | None = None,
 ) -> None:
-    """Improve the learner's policy for `ppo.steps` iterations. The workers may be plain objects or groups of actors."""
+    """Improve the learner's policy until `ppo.steps` iterations are done, the first ones perhaps by an earlier run.
+
+    The workers may be plain objects or groups of actors. Raises Tripped where the run must not go on.
+    """
     weights = learner.weights()
-    kl = KlState(returns.kl_coef)
-    for step in range(1, ppo.steps + 1):
+    done, kl = (begin.step, begin.kl) if begin else (0, KlState(returns.kl_coef))
+    for step in range(done + 1, ppo.steps + 1):
         rollout = sampler.generate(prompts.batch(step - 1), weights, seed=step)
         scored = scorer.score(rollout)
         old = learner.estimate(rollout)
-        check_delivered(rollout, old)
+        check_delivered(step, rollout, old)
         experience = assess(scored, old, returns, kl)
         update = learner.update(experience, penalty(returns, kl))
         weights = learner.weights()
         metrics = describe(scored, experience, kl) | update
         report(step, scored, metrics)
         kl = control(kl, metrics["objective/kl"], returns, ppo.episodes)
+        checkpoints.save_if_due(Progress(step, kl), ppo.steps, learner)
+    check_finished(ppo.steps, learner)
 
 
-def check_delivered(rollout: Rollout, old: Estimates) -> None:
+def check_delivered(step: int, rollout: Rollout, old: Estimates) -> None:
     """The sampler must have spoken with the learner's weights: both find each token equally likely."""
     worst = float((rollout.logprobs - old.logprobs).abs().max())
     if not worst <= LOGPROB_TOLERANCE:
-        raise RuntimeError(
-            f"weights: the sampler's and the learner's log-probability of a token differ by {worst:.3f}; "
-            "expected the same weights on both sides"
+        raise Tripped(
+            Alarm(
+                "weights",
+                f"the sampler's and the learner's log-probability of a token differ by {worst:.3f}; "
+                "expected the same weights on both sides",
+                "new weights did not reach the sampler, or the two read the model in different ways",
+                "compare the version and the checksum of the weights on both sides",
+                step,
+            )
+        )
+
+
+def check_finished(steps: int, learner: Improves) -> None:
+    """A run that ended before its last step must not look like one that is done."""
+    done = learner.version()
+    if done != steps:
+        raise Tripped(
+            Alarm(
+                "ended short",
+                f"the learner has made {done} of {steps} updates",
+                "a checkpoint of another run, or a loop that was left early",
+                "delete the unfinished folder of the stage and run it again",
+                done,
+            )
         )

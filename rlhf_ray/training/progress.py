@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from transformers import PrinterCallback, Trainer, TrainerCallback
 
+from rlhf_ray.alarm import Alarm
 from rlhf_ray.experience import Metrics
 
 LINE_EVERY = 5.0  # seconds between two lines of a log
@@ -49,6 +50,11 @@ class Reporter:
         self._last_line = now
         eta = f"eta {(now - self._started) / (step - 1) * (of - step):.0f} s  " if step > 1 else ""
         print(f"{self.stage:<10} step {step}/{of}  {eta}{said}", file=sys.stderr, flush=True)
+
+
+def warn(alarm: Alarm) -> None:
+    """Say what is wrong with a run that goes on."""
+    print(f"warning: {alarm}", file=sys.stderr, flush=True)
 
 
 class Logged(TrainerCallback):

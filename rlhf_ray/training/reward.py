@@ -29,7 +29,7 @@ class RewardTraining(Config):
 
     epochs: int = Field(2, ge=1, description="Passes over the thumbs.")
     batch: int = Field(32, ge=1, description="Thumbs a step and worker.")
-    lr: float = Field(5e-4, gt=0, description="Peak learning rate; it warms up and falls linearly to 0.")
+    lr: float = Field(2e-4, gt=0, description="Peak learning rate; it warms up and falls linearly to 0.")
     weight_decay: float = Field(0.01, ge=0, description="AdamW's weight decay.")
     balance_labels: bool = Field(
         False, description="Both labels weigh the same, however many thumbs have them; probabilities are then off."

@@ -1,6 +1,8 @@
 """What a run leaves to read: metrics as JSON lines and for TensorBoard, and every rollout as a Parquet row."""
 
 import json
+import os
+import shutil
 from pathlib import Path
 from types import TracebackType
 
@@ -9,6 +11,7 @@ import pyarrow.parquet as pq
 from tensorboardX import SummaryWriter
 from transformers import PreTrainedTokenizerBase
 
+from rlhf_ray.durable import write_whole
 from rlhf_ray.experience import Metrics, ScoredRollout
 from rlhf_ray.text import decode_prompts, decode_responses
 from rlhf_ray.training.assess import response_kl
@@ -28,16 +31,28 @@ ROLLOUT = pa.schema(
 
 
 class Tracker:
-    """A context manager that writes into a folder: `metrics.jsonl`, `tensorboard/`, `rollouts.parquet`."""
+    """A context manager that writes into a folder: `metrics.jsonl`, `tensorboard/`, and a table of rollouts a step.
 
-    def __init__(self, folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
+    What an earlier attempt wrote there up to step `after` stays; what it wrote later will be done again. `history` has
+    the metrics of every step so far.
+    """
+
+    def __init__(self, folder: Path, tokenizer: PreTrainedTokenizerBase, after: int = 0) -> None:
         self.folder = folder
         self.tokenizer = tokenizer
+        self.after = after
+        self.history: list[Metrics] = []
+        self._metrics, self._parts = folder / "metrics.jsonl", folder / "rollouts"
 
     def __enter__(self) -> "Tracker":
-        self._lines = open(self.folder / "metrics.jsonl", "w", encoding="utf-8")
-        self._board = SummaryWriter(str(self.folder / "tensorboard"))
-        self._rollouts = pq.ParquetWriter(self.folder / "rollouts.parquet", ROLLOUT)
+        lines = self._metrics.read_text(encoding="utf-8").splitlines()[: self.after] if self.after else []
+        self.history = [{name: value for name, value in json.loads(line).items() if name != "step"} for line in lines]
+        write_whole(self._metrics, "".join(line + "\n" for line in lines))
+        self._parts.mkdir(exist_ok=True)
+        for part in self._all_parts()[self.after :]:
+            part.unlink()
+        self._lines = open(self._metrics, "a", encoding="utf-8")
+        self._board = SummaryWriter(str(self.folder / "tensorboard"), purge_step=self.after + 1 if self.after else None)
         return self
 
     def __exit__(
@@ -45,14 +60,33 @@ class Tracker:
     ) -> None:
         self._lines.close()
         self._board.close()
-        self._rollouts.close()
 
     def record(self, step: int, scored: ScoredRollout, metrics: Metrics) -> None:
+        """Write down a step. It has reached the disk when this returns, so a checkpoint of the step may follow."""
+        hidden = self._parts / f".step-{step:06d}.tmp"
+        pq.write_table(self._table(step, scored), hidden)
+        hidden.rename(self._parts / f"step-{step:06d}.parquet")
         self._lines.write(json.dumps({"step": step} | metrics) + "\n")
         self._lines.flush()
+        os.fsync(self._lines.fileno())
         for name, value in metrics.items():
             self._board.add_scalar(name, value, step)
-        self._rollouts.write_table(self._table(step, scored))
+        self.history.append(metrics)
+
+    def finish(self) -> None:
+        """Join the rollouts of all steps in `rollouts.parquet`."""
+        parts = self._all_parts()
+        if not parts:  # an earlier attempt came as far as here
+            return
+        hidden = self.folder / ".rollouts.tmp"
+        with pq.ParquetWriter(hidden, ROLLOUT) as writer:
+            for part in parts:
+                writer.write_table(pq.read_table(part))
+        hidden.rename(self.folder / "rollouts.parquet")
+        shutil.rmtree(self._parts)
+
+    def _all_parts(self) -> list[Path]:
+        return sorted(self._parts.glob("step-*.parquet"))
 
     def _table(self, step: int, scored: ScoredRollout) -> pa.Table:
         rollout = scored.rollout

@@ -3,13 +3,15 @@
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import torch
 from jaxtyping import Float
 from pydantic import Field, model_validator
+from safetensors.torch import load_model, save_model
 from torch import Tensor, nn
 
+from rlhf_ray.alarm import Alarm, NotFinite, Tripped
 from rlhf_ray.algorithms.kl import NO_PENALTY, KlPenalty, kl_per_token
 from rlhf_ray.algorithms.losses import clipped_share, policy_loss, value_loss
 from rlhf_ray.batch import concat
@@ -33,8 +35,8 @@ class Learning(Config):
     microbatch: int | None = Field(
         None, ge=1, description="Episodes that go through the models at once, to save memory; none: the minibatch."
     )
-    policy_lr: float = Field(1.5e-4, gt=0, description="Learning rate of the policy at the first step.")
-    critic_lr: float = Field(3e-4, gt=0, description="Learning rate of the critic at the first step.")
+    policy_lr: float = Field(6e-4, gt=0, description="Learning rate of the policy at the first step.")
+    critic_lr: float = Field(1e-3, gt=0, description="Learning rate of the critic at the first step.")
     critic_warmup: int = Field(0, ge=0, description="Iterations at the start in which the critic alone learns.")
     schedule: Literal["constant", "linear"] = Field(
         "linear", description="Learning rates stay, or fall to 0 at the last step."
@@ -85,6 +87,14 @@ class Student:
 
         return cls(name, model, optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, share))
 
+    def state(self) -> dict[str, Any]:
+        """All but the weights."""
+        return {"optimizer": self.optimizer.state_dict(), "schedule": self.schedule.state_dict()}
+
+    def load(self, state: dict[str, Any]) -> None:
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+
     def gradient_norm(self, most: float) -> float:
         """The norm of the gradient before it is clipped to `most`."""
         return float(nn.utils.clip_grad_norm_(self.model.parameters(), most))
@@ -133,11 +143,12 @@ class Learner:
         )
 
     def update(self, experience: Experience, penalty: KlPenalty = NO_PENALTY) -> Metrics:
-        """All epochs over one batch of experience. Raises FloatingPointError before a step that is not finite.
+        """All epochs over one batch of experience. Raises NotFinite before a step that is not finite.
 
         The first minibatch is that of `estimate`: its ratios must be 1, else the two disagree and learning is wrong.
         """
         steps: list[Metrics] = []
+        before = self._policy_tensors() if self.updates == self.learning.critic_warmup else []
         minibatches = [
             rows for epoch in range(self.learning.epochs) for rows in self._minibatches(len(experience), epoch)
         ]
@@ -152,11 +163,36 @@ class Learner:
         self.updates += 1
         averages = {name: sum(step[name] for step in steps) / len(steps) for name in steps[0]}
         epochs = len(steps) / len(minibatches) * self.learning.epochs
-        return averages | {"lr": lr, "policy/epochs": epochs} | _explained_variance(experience)
+        return averages | {"lr": lr, "policy/epochs": epochs} | _explained_variance(experience) | self._changed(before)
 
     def save(self, folder: str) -> None:
         """Write the policy as a Hugging Face model folder (safetensors)."""
         self.policy.save_pretrained(Path(folder))
+
+    def remember(self, folder: str) -> None:
+        """Write all there is to go on from: models, optimizers, schedules and the count of updates.
+
+        Raises NotFinite, and writes nothing, where a weight is not a number.
+        """
+        for student in self.students:
+            for name, tensor in student.model.named_parameters():
+                if not tensor.isfinite().all():
+                    raise NotFinite(self._not_finite(f"{student.name}.{name}", "the weights"))
+        self.policy.save_pretrained(Path(folder, "policy"))
+        if self.critic:
+            save_model(self.critic, str(Path(folder, "critic.safetensors")))
+        state = {"updates": self.updates, "students": {student.name: student.state() for student in self.students}}
+        torch.save(state, Path(folder, "learning.pt"))
+
+    def recall(self, folder: str) -> None:
+        """Become what `remember` wrote down."""
+        load_model(self.policy, str(Path(folder, "policy", "model.safetensors")), device=self.device)
+        if self.critic:
+            load_model(self.critic, str(Path(folder, "critic.safetensors")), device=self.device)
+        state = torch.load(Path(folder, "learning.pt"), map_location=self.device, weights_only=True)
+        for student in self.students:
+            student.load(state["students"][student.name])
+        self.updates = state["updates"]
 
     @property
     def _piece(self) -> int:
@@ -190,7 +226,7 @@ class Learner:
                 total[name] = total.get(name, 0.0) + sum_ / tokens
         for name, mean in total.items():
             if not math.isfinite(mean):
-                raise FloatingPointError(self._not_finite(name, mean))
+                raise NotFinite(self._not_finite(name, f"the loss, which is {mean}"))
         return total
 
     def _backward(self, experience: Experience, penalty: KlPenalty, tokens: int, first: bool) -> Metrics:
@@ -198,7 +234,7 @@ class Learner:
         rollout, old, mask = experience.rollout, experience.old, experience.rollout.mask
         logprobs, entropy = response_logprobs(self.policy, rollout, self.temperature)
         if first:
-            _check_ratio(logprobs, old.logprobs, mask)
+            self._check_ratio(logprobs, old.logprobs, mask)
         c = self.learning
         losses = {"loss/policy_avg": policy_loss(logprobs, old.logprobs, experience.advantages, c.clip, c.dual_clip)}
         if penalty.coef:
@@ -220,6 +256,30 @@ class Learner:
             sums |= {name: torch.where(mask, figure, 0.0).sum() for name, figure in seen.items()}
             return {name: float(figure) for name, figure in sums.items()}
 
+    @torch.no_grad()
+    def _check_ratio(self, logprobs: Tensor, old_logprobs: Tensor, mask: Tensor) -> None:
+        worst = float(torch.where(mask, (logprobs - old_logprobs).abs(), 0.0).max())
+        if worst > RATIO_TOLERANCE:
+            raise Tripped(
+                Alarm(
+                    "ratio",
+                    f"expected 1 on the first minibatch, got a log-probability that is off by {worst:.4f}",
+                    "the policy changed between estimate and update, or something in it is random, such as dropout",
+                    "leave the models in evaluation mode, and let nothing else change the learner's policy",
+                    self.updates + 1,
+                )
+            )
+
+    def _policy_tensors(self) -> list[Tensor]:
+        return [tensor.detach().clone() for tensor in self.policy.parameters()]
+
+    def _changed(self, before: list[Tensor]) -> Metrics:
+        """After the policy's first update: the share of its tensors that it has changed, which must be all of them."""
+        if not before:
+            return {}
+        pairs = list(zip(before, self._policy_tensors(), strict=True))
+        return {"policy/changed_share": sum(not torch.equal(old, new) for old, new in pairs) / len(pairs)}
+
     def _went_too_far(self, figures: Metrics) -> bool:
         limit = self.learning.target_kl
         return limit is not None and figures["policy/approxkl_avg"] > PATIENCE * limit
@@ -230,25 +290,18 @@ class Learner:
         norms = {names[s.name]: s.gradient_norm(self.learning.max_grad_norm) for s in self.students}
         for name, norm in norms.items():
             if not math.isfinite(norm):
-                raise FloatingPointError(self._not_finite(name, norm))
+                raise NotFinite(self._not_finite(name, f"the gradient, whose norm is {norm}"))
         for student in self.students:
             student.optimizer.step()
         return norms
 
-    def _not_finite(self, name: str, value: float) -> str:
-        return (
-            f"{name}: expected a finite number, got {value} in update {self.updates + 1}; no step was taken. "
-            "A lower learning rate or score clip may help"
-        )
-
-
-@torch.no_grad()
-def _check_ratio(logprobs: Tensor, old_logprobs: Tensor, mask: Tensor) -> None:
-    worst = float(torch.where(mask, (logprobs - old_logprobs).abs(), 0.0).max())
-    if worst > RATIO_TOLERANCE:
-        raise RuntimeError(
-            f"ratio: expected 1 on the first minibatch, got a log-probability that is off by {worst:.4f}; "
-            "the policy changed between `estimate` and `update`, or something in it is random"
+    def _not_finite(self, name: str, where: str) -> Alarm:
+        return Alarm(
+            name,
+            f"a number is not finite in {where}; no step was taken with it",
+            "a learning rate so large that the model left the range of its numbers, or an input that is not finite",
+            "lower learning.policy_lr, learning.critic_lr or scoring.clip",
+            self.updates + 1,
         )
 
 

@@ -21,7 +21,7 @@ class Sampling(Config):
     prompt_tokens: int = Field(112, ge=1, description="Width of a prompt batch; a longer prompt is an error.")
     response_tokens: int = Field(88, ge=1, description="Most tokens of a response; then it counts as not ended.")
     rows: int = Field(
-        32, ge=1, description="Prompts decoded together. Part of what is computed: keep it to repeat a run."
+        64, ge=1, description="Prompts decoded together. Part of what is computed: keep it to repeat a run."
     )
 
 

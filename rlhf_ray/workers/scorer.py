@@ -4,6 +4,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from rlhf_ray.alarm import Alarm, NotFinite
 from rlhf_ray.batch import concat
 from rlhf_ray.config import Config
 from rlhf_ray.experience import Rollout, ScoredRollout
@@ -17,7 +18,7 @@ class Scoring(Config):
 
     clip: float = Field(5.0, gt=0, description="Normalised scores are clipped to this many standard deviations.")
     missing_eos_penalty: float = Field(1.0, ge=0, description="Taken off the score of a response that did not end.")
-    rows: int = Field(32, ge=1, description="Responses scored together.")
+    rows: int = Field(64, ge=1, description="Responses scored together.")
 
 
 class Scorer:
@@ -30,7 +31,7 @@ class Scorer:
         self.eos = load_tokenizer(reference).eos_token_id
 
     def score(self, rollout: Rollout) -> ScoredRollout:
-        """Judge every response. Raises FloatingPointError, naming the sample, where a score is not a number."""
+        """Judge every response. Raises NotFinite, naming the sample, where a score is not a number."""
         return concat([self._score(item.to(self.device)).to("cpu") for item in rollout.split(self.scoring.rows)])
 
     @torch.no_grad()
@@ -48,4 +49,11 @@ def _check_finite(scores: Tensor, rollout: Rollout) -> None:
     wrong = (~scores.isfinite()).nonzero()[:, 0]
     if len(wrong):
         sample = int(rollout.prompt.sample[wrong[0]])
-        raise FloatingPointError(f"score: the reward model gave {float(scores[wrong[0]])} for sample {sample}")
+        raise NotFinite(
+            Alarm(
+                "score",
+                f"the reward model gave {float(scores[wrong[0]])} for sample {sample}",
+                "a reward model whose training diverged, or a damaged model folder",
+                "look at the reward model's metrics, and train it again with a lower reward.lr",
+            )
+        )

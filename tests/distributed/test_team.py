@@ -1,15 +1,21 @@
 """Real actors on a local Ray: a group does what its worker does, and the cluster's limits are said at once."""
 
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
 import ray
 import torch
 
 from rlhf_ray.config import BadInput
 from rlhf_ray.data.prompts import PromptStream
-from rlhf_ray.distributed.connection import connect, wait_for
+from rlhf_ray.distributed.connection import ActorLost, connect, wait_for
+from rlhf_ray.distributed.recovery import insist
 from rlhf_ray.distributed.team import assemble
+from rlhf_ray.experience import ScoredRollout
 from rlhf_ray.models.loading import load_tokenizer
 from rlhf_ray.runs import RunConfig
+from rlhf_ray.training.checkpoint import Checkpoints
 from rlhf_ray.training.ppo import train
 from rlhf_ray.weights import pack
 
@@ -36,22 +42,35 @@ def config_of(**cluster) -> RunConfig:
     )
 
 
-def metrics_of(config: RunConfig, policy: str, reward: str) -> list[dict[str, float]]:
+@pytest.fixture
+def metrics_of(tmp_path_factory) -> Callable:
+    def metrics_of(config: RunConfig, policy: str, reward: str) -> list[dict[str, float]]:
+        return learn(config, policy, reward, tmp_path_factory.mktemp("checkpoints"))
+
+    return metrics_of
+
+
+def learn(config: RunConfig, policy: str, reward: str, folder: Path) -> list[dict[str, float]]:
     stream = PromptStream(PROMPTS, load_tokenizer(policy), size=16, width=24, seed=config.seed)
     said: list[dict[str, float]] = []
     with assemble(config) as team:
         workers = team.sampler(policy), team.scorer(reward, policy), team.learner(policy, reward)
-        train(*workers, stream, config.ppo, config.returns, lambda step, scored, metrics: said.append(metrics))
+        checkpoints = Checkpoints(folder, every=1)
+
+        def report(step: int, scored: ScoredRollout, metrics: dict[str, float]) -> None:
+            said.append(metrics)
+
+        train(*workers, stream, config.ppo, config.returns, report, checkpoints)
     return said
 
 
-def test_a_group_of_one_is_the_worker_itself(policy_folder, reward_folder):
+def test_a_group_of_one_is_the_worker_itself(metrics_of, policy_folder, reward_folder):
     alone = metrics_of(config_of(none=True), policy_folder, reward_folder)
     group = metrics_of(config_of(threads_each=2), policy_folder, reward_folder)  # as many threads as without a cluster
     assert alone == group
 
 
-def test_the_number_of_actors_changes_who_computes_never_what(policy_folder, reward_folder):
+def test_the_number_of_actors_changes_who_computes_never_what(metrics_of, policy_folder, reward_folder):
     one = metrics_of(config_of(), policy_folder, reward_folder)
     two = metrics_of(config_of(samplers=2, scorers=2), policy_folder, reward_folder)
     assert one == two
@@ -97,7 +116,7 @@ def test_a_wait_ends_and_says_whom_it_waited_for():
     ray.cancel(ref, force=True)
 
 
-def test_what_a_worker_raises_arrives_as_it_is(policy_folder, tmp_path):
+def test_what_a_worker_raises_arrives_as_it_is(metrics_of, policy_folder, tmp_path):
     from transformers import GPT2ForSequenceClassification
 
     broken = GPT2ForSequenceClassification.from_pretrained(policy_folder, num_labels=1)
@@ -106,3 +125,44 @@ def test_what_a_worker_raises_arrives_as_it_is(policy_folder, tmp_path):
     broken.save_pretrained(tmp_path)
     with pytest.raises(FloatingPointError, match="score: the reward model gave nan for sample 0"):
         metrics_of(config_of(), policy_folder, str(tmp_path))
+
+
+def test_a_run_whose_learner_dies_goes_on_from_its_checkpoint_and_ends_the_same(
+    metrics_of, policy_folder, reward_folder, tmp_path
+):
+    config = config_of()
+    undisturbed = metrics_of(config, policy_folder, reward_folder)
+    stream = PromptStream(PROMPTS, load_tokenizer(policy_folder), size=16, width=24, seed=config.seed)
+    said: dict[int, dict[str, float]] = {}
+    attempts = []
+
+    def attempt() -> None:
+        with assemble(config) as team:
+            learner = team.learner(policy_folder, reward_folder)
+            checkpoints = Checkpoints(tmp_path, every=1)
+            begin = checkpoints.restore(learner)
+            attempts.append(begin.step if begin else 0)
+
+            def report(step: int, scored: ScoredRollout, metrics: dict[str, float]) -> None:
+                said[step] = metrics
+                if step == 2 and len(attempts) == 1:
+                    ray.kill(learner.actor)
+
+            workers = team.sampler(policy_folder), team.scorer(reward_folder, policy_folder), learner
+            train(*workers, stream, config.ppo, config.returns, report, checkpoints, begin)
+
+    insist(attempt)
+    assert attempts == [0, 1]
+    assert list(said.values()) == undisturbed
+
+
+def test_who_loses_an_actor_each_time_gives_up():
+    attempts = []
+
+    def lose() -> None:
+        attempts.append(1)
+        raise ActorLost("learner.update: the actor died")
+
+    with pytest.raises(ActorLost, match="learner.update"):
+        insist(lose, attempts=3)
+    assert len(attempts) == 3

@@ -52,14 +52,13 @@ def demo(prompt: str) -> Facts:
 
 def make_facts() -> Facts:
     """Arguments of `write_page` about a run that went well."""
-    keys = [curve.key for curve in CURVES if curve.key != "rubric"]
+    keys = [curve.key for curve in CURVES]
     more = {"kl_limit": 12.0, "kl_within_limit": True, "demo": [demo(f"demo {n}") for n in range(3)]}
     kinds = {"vague_cause": {"rows": 120, "accuracy": 0.983}}
     return {
         "results": compared() | {"heldout_wordings": compared()} | more,
         "reward_model": REWARD_MODEL | {"accuracy": around(0.912), "accuracy_by_kind": kinds},
         "metrics": [{"step": n} | {key: 0.5 + math.sin(n) / 9 + n / 60 for key in keys} for n in range(1, 31)],
-        "rubric_curve": [{"step": n, "rubric": 0.4 + 0.008 * n} for n in range(1, 31)],
         "samples": [pair(f"sample {n}") for n in range(12)],
         "run": RUN | MADE,
     }
@@ -217,12 +216,12 @@ def test_nothing_measured_is_a_dash_and_no_crash(tmp_path: Path, facts: Facts) -
     page = written(tmp_path, facts)
     Tags(page)
     assert "No two answers differ on the rubric" in words(page)
-    assert words(page).count("Not recorded in this run.") == len(CURVES) - 2  # reward has one step, the rubric all
+    assert words(page).count("Not recorded in this run.") == len(CURVES) - 1  # the reward has one step
     assert not re.search(r"\b(nan|None)\b", page)
 
 
 def test_a_run_without_steps_samples_and_stages_has_a_page(tmp_path: Path, facts: Facts) -> None:
-    facts["run"]["stages"] = facts["samples"] = facts["metrics"] = facts["rubric_curve"] = []
+    facts["run"]["stages"] = facts["samples"] = facts["metrics"] = []
     Tags(written(tmp_path, facts))
 
 

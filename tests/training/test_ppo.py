@@ -4,32 +4,17 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
-from transformers import PreTrainedTokenizerBase
 
-from rlhf_ray.data.prompts import PromptStream
-from rlhf_ray.experience import Estimates, Metrics, PromptBatch, Rollout, ScoredRollout
+from rlhf_ray.experience import Estimates, PromptBatch, Rollout
 from rlhf_ray.training.assess import Returns
-from rlhf_ray.training.ppo import PPO, check_delivered, train
+from rlhf_ray.training.ppo import check_delivered
 from rlhf_ray.weights import Weights
-from rlhf_ray.workers.learner import Learner, Learning
-from rlhf_ray.workers.sampler import Sampler, Sampling
+from rlhf_ray.workers.sampler import Sampler
 from rlhf_ray.workers.scorer import Scorer, Scoring
-
-TEXTS = ["the quick", "brown fox", "jumps", "over the lazy", "dog"]
-SAMPLING = Sampling(temperature=1.0, prompt_tokens=12, response_tokens=8, rows=32)
-LIKED = 30
-
-
-class Judge:
-    """Likes one token: the score is its share of the response."""
-
-    def score(self, rollout: Rollout) -> ScoredRollout:
-        liked = ((rollout.tokens == LIKED) & rollout.mask).sum(1)
-        score = liked / rollout.mask.sum(1)
-        return ScoredRollout(rollout, score, torch.zeros_like(rollout.ended), rollout.logprobs)
 
 
 class Deaf:
@@ -56,63 +41,20 @@ class Attentive:
         return self.sampler.generate(prompts, weights, seed)
 
 
-class Run:
-    """Plain workers on tiny models; what was reported is in `metrics`."""
-
-    def __init__(self, policy: str, reward: str, tokenizer: PreTrainedTokenizerBase) -> None:
-        self.policy, self.reward = policy, reward
-        self.tokenizer = tokenizer
-        self.sampler = Sampler(policy, SAMPLING, run_seed=3)
-        self.judge = Judge()
-        self.metrics: list[Metrics] = []
-
-    def stream(self, size: int, samples: int = 1) -> PromptStream:
-        return PromptStream(TEXTS, self.tokenizer, size=size, width=12, seed=3, samples=samples)
-
-    def train(
-        self, *, steps: int, episodes: int = 16, lr: float = 1e-3, returns: Returns | None = None
-    ) -> list[Metrics]:
-        learning = Learning(epochs=2, minibatch=16, policy_lr=lr, critic_lr=lr, schedule="constant")
-        returns = returns or Returns()
-        critic = self.reward if returns.needs_critic else None
-        self.learner = Learner(self.policy, critic, learning, SAMPLING.temperature, 3, steps)
-        train(
-            self.sampler,
-            self.judge,
-            self.learner,
-            self.stream(episodes, 4 if returns.needs_groups else 1),
-            PPO(steps=steps, episodes=episodes),
-            returns,
-            self.report,
-        )
-        return self.metrics
-
-    def report(self, step: int, scored: ScoredRollout, metrics: Metrics) -> None:
-        assert step == len(self.metrics) + 1
-        self.metrics.append(metrics)
-
-
-@pytest.fixture
-def run(policy_folder: str, reward_folder: str, tokenizer: PreTrainedTokenizerBase) -> Run:
-    return Run(policy_folder, reward_folder, tokenizer)
-
-
 @pytest.mark.parametrize("advantage", ["gae", "group", "rloo", "reinforce++"])
-def test_training_raises_the_score(run: Run, advantage: str) -> None:
+def test_training_raises_the_score(run: Any, advantage: str) -> None:
     metrics = run.train(steps=12, episodes=32, lr=1e-2, returns=Returns(advantage=advantage))
     scores = [step["objective/scores"] for step in metrics]
     assert sum(scores[-3:]) / 3 > sum(scores[:3]) / 3 + 0.3
     assert run.learner.version() == 12
 
 
-def test_the_same_seed_gives_the_same_metrics(
-    policy_folder: str, reward_folder: str, tokenizer: PreTrainedTokenizerBase
-) -> None:
-    one, other = (Run(policy_folder, reward_folder, tokenizer).train(steps=3) for _ in range(2))
+def test_the_same_seed_gives_the_same_metrics(new_run: Callable) -> None:
+    one, other = (new_run().train(steps=3) for _ in range(2))
     assert one == other
 
 
-def test_every_iteration_has_its_own_prompts_and_its_own_seed(run: Run) -> None:
+def test_every_iteration_has_its_own_prompts_and_its_own_seed(run: Any) -> None:
     run.sampler = Attentive(run.sampler)
     run.train(steps=3, episodes=4)
     prompts, seeds = zip(*run.sampler.asked, strict=True)
@@ -121,18 +63,18 @@ def test_every_iteration_has_its_own_prompts_and_its_own_seed(run: Run) -> None:
         assert torch.equal(asked.tokens, run.stream(4).batch(step).tokens)
 
 
-def test_every_metric_is_a_number(run: Run) -> None:
+def test_every_metric_is_a_number(run: Any) -> None:
     for metrics in run.train(steps=2):
         assert [name for name, value in metrics.items() if not math.isfinite(value)] == []
 
 
-def test_an_iteration_of_one_episode_reports_numbers_too(run: Run) -> None:
+def test_an_iteration_of_one_episode_reports_numbers_too(run: Any) -> None:
     (metrics,) = run.train(steps=1, episodes=1)
     assert [name for name, value in metrics.items() if not math.isfinite(value)] == []
 
 
-def test_with_the_real_scorer_the_divergence_starts_at_0_and_is_paid_for(run: Run) -> None:
-    run.judge = Scorer(run.reward, run.policy, Scoring(), SAMPLING.temperature)
+def test_with_the_real_scorer_the_divergence_starts_at_0_and_is_paid_for(run: Any) -> None:
+    run.judge = Scorer(run.reward, run.policy, Scoring(), 1.0)
     first, second = run.train(steps=2, lr=1e-2, returns=Returns(kl_coef=0.5))
     assert first["objective/kl"] == pytest.approx(0, abs=1e-3)
     assert abs(second["objective/kl"]) > 1e-2
@@ -143,7 +85,7 @@ def test_with_the_real_scorer_the_divergence_starts_at_0_and_is_paid_for(run: Ru
 
 @pytest.mark.parametrize(("target", "direction"), [(None, 0), (1e6, -1)])
 def test_the_coefficient_is_steered_only_where_there_is_a_target(
-    run: Run, target: float | None, direction: int
+    run: Any, target: float | None, direction: int
 ) -> None:
     metrics = run.train(steps=3, returns=Returns(kl_target=target, kl_horizon=100))
     coefs = [step["objective/kl_coef"] for step in metrics]
@@ -151,7 +93,7 @@ def test_the_coefficient_is_steered_only_where_there_is_a_target(
     assert [(b > a) - (b < a) for a, b in pairwise(coefs)] == [direction] * 2
 
 
-def test_a_sampler_that_new_weights_never_reach_is_noticed(run: Run) -> None:
+def test_a_sampler_that_new_weights_never_reach_is_noticed(run: Any) -> None:
     run.sampler = Deaf(run.sampler)
     with pytest.raises(RuntimeError, match="expected the same weights on both sides"):
         run.train(steps=3, lr=1e-2)
@@ -162,8 +104,8 @@ def test_a_sampler_that_new_weights_never_reach_is_noticed(run: Run) -> None:
 def test_a_single_token_found_differently_likely_is_noticed(rollout_of: Callable, change: float) -> None:
     rollout = rollout_of([[5], [6]], [[20, 21, 0], [22, 0]])
     old = Estimates(torch.full((2, 3), -1e-6))
-    check_delivered(rollout, old)
+    check_delivered(1, rollout, old)
     logprobs = old.logprobs.clone()
     logprobs[1, 0] += change
     with pytest.raises(RuntimeError, match="weights"):
-        check_delivered(rollout, replace(old, logprobs=logprobs))
+        check_delivered(1, rollout, replace(old, logprobs=logprobs))

@@ -264,7 +264,7 @@ def test_a_policy_that_changed_between_estimate_and_update_is_noticed(learner: L
     experience = experience_of(learner, rollout)
     with torch.no_grad():
         learner.policy.get_input_embeddings().weight.add_(0.1 * torch.randn(64, 32))
-    with pytest.raises(RuntimeError, match="ratio: expected 1"):
+    with pytest.raises(RuntimeError, match="ratio at step 1: expected 1"):
         learner.update(experience)
 
 

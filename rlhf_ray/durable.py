@@ -1,0 +1,88 @@
+"""Files and folders that are there whole or not at all, and folders that know what they hold.
+
+A folder is filled under a hidden name. When everything in it has reached the disk, a manifest with the digest of every
+file is written, and then the folder gets its name: that is the one moment at which it comes to be.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from rlhf_ray.config import BadInput
+
+MANIFEST = "manifest.json"
+
+
+def publish(workplace: Path, place: Path, facts: dict[str, Any], unlisted: Iterable[str] = ()) -> None:
+    """Give the filled `workplace` the name `place`, with a manifest of `facts` and of the digests of its files.
+
+    An older folder of that name is moved aside first and removed after. Files named in `unlisted` are no part of it.
+    """
+    for path in _files(workplace):
+        _sync(path)
+    write_whole(workplace / MANIFEST, json.dumps(facts | {"files": digests(workplace, unlisted)}, indent=2))
+    for path in [*filter(Path.is_dir, workplace.rglob("*")), workplace]:
+        _sync(path)
+    aside = place.with_name(f".old-{place.name}")
+    shutil.rmtree(aside, ignore_errors=True)
+    if place.exists():
+        place.rename(aside)
+    workplace.rename(place)
+    _sync(place.parent)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """What a published folder says of itself. Raises BadInput where it is missing or damaged."""
+    path = folder / MANIFEST
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise BadInput(f"{path}: expected a manifest, found none") from None
+    except ValueError:
+        raise BadInput(f"{path}: expected JSON, got a damaged file") from None
+
+
+def is_whole(folder: Path, unlisted: Iterable[str] = ()) -> bool:
+    """Whether the folder holds exactly the files that it was published with."""
+    try:
+        return read_manifest(folder)["files"] == digests(folder, unlisted)
+    except (BadInput, KeyError, TypeError):
+        return False
+
+
+def digests(folder: Path, unlisted: Iterable[str] = ()) -> dict[str, str]:
+    """The sha256 of every file, by its path in the folder; the manifest and files of the names `unlisted` left out."""
+    apart = {MANIFEST, *unlisted}
+    return {
+        str(path.relative_to(folder)): digest(path.read_bytes()) for path in _files(folder) if path.name not in apart
+    }
+
+
+def digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file that is there whole or not at all, and has reached the disk."""
+    hidden = path.with_name(f".{path.name}.tmp")
+    hidden.write_text(text, encoding="utf-8")
+    _sync(hidden)
+    os.replace(hidden, path)
+    _sync(path.parent)
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

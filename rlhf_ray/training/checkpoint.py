@@ -1,0 +1,78 @@
+"""Checkpoints of a run that is going: each is whole or not there, and the newest whole one is where a run goes on."""
+
+import json
+import logging
+import shutil
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Protocol
+
+from rlhf_ray.algorithms.kl import KlState
+from rlhf_ray.durable import is_whole, publish
+
+KEPT = 2  # the newest ones: should the last be damaged later, there is another
+STATE = "progress.json"
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is: iterations that are done, and the KL coefficient of the next one.
+
+    With the learner's own state this is all there is: prompts, samples and minibatches follow from seed and step.
+    """
+
+    step: int
+    kl: KlState
+
+
+class Remembers(Protocol):
+    """A learner that can write down all it is and read it again. Folders are absolute paths."""
+
+    def remember(self, folder: str) -> None: ...
+    def recall(self, folder: str) -> None: ...
+
+
+class Checkpoints:
+    """Folders `step-000010` under `folder`, one after every `every` iterations and one after the last."""
+
+    def __init__(self, folder: Path, every: int) -> None:
+        self.folder = folder.resolve()
+        self.every = every
+        for litter in self.folder.glob(".tmp-*"):  # what a killed run left
+            shutil.rmtree(litter)
+
+    def save_if_due(self, progress: Progress, steps: int, learner: Remembers) -> None:
+        if progress.step % self.every == 0 or progress.step == steps:
+            self.save(progress, learner)
+
+    def save(self, progress: Progress, learner: Remembers) -> None:
+        place = self.folder / f"step-{progress.step:06d}"
+        workplace = self.folder / f".tmp-{place.name}"
+        shutil.rmtree(workplace, ignore_errors=True)
+        workplace.mkdir(parents=True)
+        learner.remember(str(workplace))
+        state = {"step": progress.step, "kl_coef": progress.kl.coef}
+        (workplace / STATE).write_text(json.dumps(state), encoding="utf-8")
+        publish(workplace, place, {"torch": version("torch"), "transformers": version("transformers")})
+        for old in self._all()[:-KEPT]:
+            shutil.rmtree(old)
+
+    def restore(self, learner: Remembers) -> Progress | None:
+        """Bring the learner to where the newest whole checkpoint is; None where there is none."""
+        for place in reversed(self._all()):
+            if not is_whole(place):
+                log.warning("%s: damaged, passed over", place)
+                continue
+            learner.recall(str(place))
+            state = json.loads((place / STATE).read_text(encoding="utf-8"))
+            return Progress(state["step"], KlState(state["kl_coef"]))
+        return None
+
+    def clear(self) -> None:
+        """A run that has finished needs them no more."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _all(self) -> list[Path]:
+        return sorted(self.folder.glob("step-*"))

@@ -1,0 +1,123 @@
+"""PPO is killed again and again, in any of its processes, and ends with the bits of a run that nobody disturbed."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+import yaml
+
+ROOT = Path(__file__).parent.parent.parent
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
+
+SEED = 11  # of the kills
+KILLS = int(os.environ.get("RLHF_RAY_KILLS", "8"))
+VICTIMS = ("driver", "Sampler", "Scorer", "Learner")
+STEPS = 40
+CONFIG = {
+    "seed": 5,
+    "world": {"corpus": 60, "train_prompts": 60, "heldout_prompts": 12, "heldout_wordings": 6},
+    "collection": {"samples": 48, "statements": 80, "heldout": 12},
+    "sampling": {"prompt_tokens": 80, "response_tokens": 80, "rows": 8},
+    "reward": {"epochs": 1},
+    "learning": {"minibatch": 8},
+    "ppo": {"steps": STEPS, "episodes": 16, "save_every": 3},
+    "returns": {"kl_target": 1.0, "kl_horizon": 100},
+}
+
+
+def write_config(folder: Path, **more) -> Path:
+    path = folder / "run.yaml"
+    values = CONFIG | {"folder": str(folder / "run"), "cluster": {"threads_each": 1}} | more
+    path.write_text(yaml.safe_dump(values), encoding="utf-8")
+    return path
+
+
+def start(job: str, config: Path, log: Path) -> subprocess.Popen:
+    with open(log, "a", encoding="utf-8") as file:
+        return subprocess.Popen(
+            [sys.executable, "-m", f"jobs.{job}", str(config)],
+            cwd=ROOT,
+            stdout=file,
+            stderr=file,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+        )
+
+
+def family(process: subprocess.Popen, role: str) -> Iterator[psutil.Process]:
+    """The driver, or those of its own descendants that are actors of the role: nobody else is ever killed."""
+    driver = psutil.Process(process.pid)
+    if role == "driver":
+        yield driver
+        return
+    for child in driver.children(recursive=True):
+        try:
+            if child.cmdline()[:1] and child.cmdline()[0].startswith(f"ray::{role}"):
+                yield child
+        except psutil.NoSuchProcess:
+            continue
+
+
+def result(folder: Path) -> tuple[str, str, list[str]]:
+    """Digest of the policy, the metrics, and the digests of all rollouts in order."""
+    manifest = json.loads((folder / "ppo" / "manifest.json").read_text(encoding="utf-8"))
+    files = manifest["files"]
+    return files["policy/model.safetensors"], files["metrics.jsonl"], [files["rollouts.parquet"]]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    config = write_config(folder)
+    for job in ("synthesize", "train_sft", "collect_thumbs", "train_reward", "train_ppo"):
+        assert start(job, config, folder / "log").wait(timeout=600) == 0, (folder / "log").read_text()[-3000:]
+    return folder / "run" / "seed-5"
+
+
+def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bits(undisturbed: Path, tmp_path: Path) -> None:
+    chance = random.Random(SEED)
+    config = write_config(tmp_path)
+    run = tmp_path / "run" / "seed-5"
+    run.mkdir(parents=True)
+    for stage in ("world", "sft", "thumbs", "reward"):
+        subprocess.run(["cp", "-r", undisturbed / stage, run / stage], check=True)
+    victims = [VICTIMS[number % len(VICTIMS)] for number in range(KILLS)]
+    chance.shuffle(victims)
+    log = tmp_path / "log"
+    process = start("train_ppo", config, log)
+    for victim in victims:
+        process = wait_until_it_learns(process, config, run, log)
+        time.sleep(chance.uniform(0, 3))
+        for target in family(process, victim):
+            target.send_signal(signal.SIGKILL)
+        if victim == "driver":
+            process.wait(timeout=60)
+            process = start("train_ppo", config, log)
+    assert process.wait(timeout=600) == 0, log.read_text()[-3000:]
+    assert result(run) == result(undisturbed)
+    steps = [json.loads(line)["step"] for line in (run / "ppo" / "metrics.jsonl").read_text().splitlines()]
+    assert steps == list(range(1, STEPS + 1))
+    assert not list(run.glob(".unfinished-*"))
+
+
+def wait_until_it_learns(process: subprocess.Popen, config: Path, run: Path, log: Path) -> subprocess.Popen:
+    """Until another step has been written down; a driver that gave up is begun again, as a person would."""
+    begun, deadline = count_steps(run), time.monotonic() + 240
+    while count_steps(run) == begun:
+        assert time.monotonic() < deadline, log.read_text()[-3000:]
+        if process.poll() not in (None, 0):
+            process = start("train_ppo", config, log)
+        assert process.poll() is None, "the run ended before all kills were done: give it more steps"
+        time.sleep(0.1)
+    return process
+
+
+def count_steps(run: Path) -> int:
+    return sum(len(path.read_text().splitlines()) for path in run.glob(".unfinished-ppo-*/metrics.jsonl"))

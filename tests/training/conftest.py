@@ -1,0 +1,105 @@
+"""A small run of PPO on plain workers, for tests of the loop and of what watches it."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from rlhf_ray.alarm import Alarm
+from rlhf_ray.data.prompts import PromptStream
+from rlhf_ray.experience import Metrics, Rollout, ScoredRollout
+from rlhf_ray.training.assess import Returns
+from rlhf_ray.training.checkpoint import Checkpoints, Progress
+from rlhf_ray.training.ppo import PPO, train
+from rlhf_ray.training.tripwires import Tripwires, watch
+from rlhf_ray.workers.learner import Learner, Learning
+from rlhf_ray.workers.sampler import Sampler, Sampling
+
+TEXTS = ["the quick", "brown fox", "jumps", "over the lazy", "dog"]
+SAMPLING = Sampling(temperature=1.0, prompt_tokens=12, response_tokens=8, rows=32)
+LIKED = 30
+
+
+class Judge:
+    """Likes one token: the score is its share of the response."""
+
+    def score(self, rollout: Rollout) -> ScoredRollout:
+        liked = ((rollout.tokens == LIKED) & rollout.mask).sum(1)
+        score = liked / rollout.mask.sum(1)
+        return ScoredRollout(rollout, score, torch.zeros_like(rollout.ended), rollout.logprobs)
+
+
+class Run:
+    """Plain workers on tiny models; what was reported is in `metrics`, what was warned of in `warnings`."""
+
+    def __init__(self, policy: str, reward: str, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+        self.policy, self.reward = policy, reward
+        self.folder = folder
+        self.tokenizer = tokenizer
+        self.sampler = Sampler(policy, SAMPLING, run_seed=3)
+        self.judge = Judge()
+        self.opinion: Callable[[ScoredRollout], Metrics] = lambda scored: {}
+        self.prepare: Callable[[Learner], None] = lambda learner: None
+        self.metrics: list[Metrics] = []
+        self.warnings: list[Alarm] = []
+
+    def stream(self, size: int, samples: int = 1) -> PromptStream:
+        return PromptStream(TEXTS, self.tokenizer, size=size, width=12, seed=3, samples=samples)
+
+    def train(
+        self,
+        *,
+        steps: int,
+        episodes: int = 16,
+        lr: float = 1e-3,
+        returns: Returns | None = None,
+        tripwires: Tripwires | None = None,
+        kl_limit: float = 1e9,
+        until: int | None = None,
+        begin: Progress | None = None,
+    ) -> list[Metrics]:
+        """Train, or go on from the newest checkpoint. `until` breaks the run off after that step, as a kill would."""
+        learning = Learning(epochs=2, minibatch=16, policy_lr=lr, critic_lr=lr, schedule="linear")
+        returns = returns or Returns()
+        critic = self.reward if returns.needs_critic else None
+        self.learner = Learner(self.policy, critic, learning, SAMPLING.temperature, 3, steps)
+        self.prepare(self.learner)
+        checkpoints = Checkpoints(self.folder, every=2)
+
+        def report(step: int, scored: ScoredRollout, metrics: Metrics) -> None:
+            assert step == len(self.metrics) + 1
+            self.metrics.append(metrics | self.opinion(scored))
+            if tripwires:
+                watch(self.metrics, tripwires, kl_limit, self.warnings.append)
+            if step == until:
+                raise KeyboardInterrupt
+
+        train(
+            self.sampler,
+            self.judge,
+            self.learner,
+            self.stream(episodes, 4 if returns.needs_groups else 1),
+            PPO(steps=steps, episodes=episodes),
+            returns,
+            report,
+            checkpoints,
+            begin or checkpoints.restore(self.learner),
+        )
+        return self.metrics
+
+
+@pytest.fixture
+def new_run(
+    policy_folder: str,
+    reward_folder: str,
+    tokenizer: PreTrainedTokenizerBase,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Callable[[], Run]:
+    return lambda: Run(policy_folder, reward_folder, tokenizer, tmp_path_factory.mktemp("checkpoints"))
+
+
+@pytest.fixture
+def run(new_run: Callable[[], Run]) -> Run:
+    return new_run()
