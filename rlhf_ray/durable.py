@@ -8,7 +8,8 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -69,8 +70,19 @@ def digest(data: bytes) -> str:
 
 def write_whole(path: Path, text: str) -> None:
     """Write a file that is there whole or not at all, and has reached the disk."""
+    with appearing(path) as hidden:
+        hidden.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def appearing(path: Path) -> Iterator[Path]:
+    """A hidden place to write a file to; at the end the file has reached the disk, and then it gets its name."""
     hidden = path.with_name(f".{path.name}.tmp")
-    hidden.write_text(text, encoding="utf-8")
+    try:
+        yield hidden
+    except BaseException:
+        hidden.unlink(missing_ok=True)
+        raise
     _sync(hidden)
     os.replace(hidden, path)
     _sync(path.parent)

@@ -26,7 +26,7 @@ class Cluster(Config):
     samplers: int = Field(1, ge=1, description="Actors that generate rollouts.")
     scorers: int = Field(1, ge=1, description="Actors that score them.")
     learners: int = Field(
-        1, ge=1, le=1, description="Actors that update the policy; also the workers of SFT and reward training."
+        1, ge=1, description="Actors that update the policy together; also the workers of SFT and reward training."
     )
     gpus_each: float = Field(0, ge=0, description="GPUs of a seat; 0 runs on CPUs.")
     threads_each: int = Field(2, ge=1, description="CPU threads of a seat, and of each process on it.")
@@ -77,6 +77,12 @@ class RunConfig(Config):
             raise ValueError(
                 f"learning.minibatch: expected at most ppo.episodes ({self.ppo.episodes}), "
                 f"got {self.learning.minibatch}"
+            )
+        smallest = self.ppo.episodes % self.learning.minibatch or self.learning.minibatch
+        if self.cluster != "none" and self.cluster.learners > smallest:
+            raise ValueError(
+                f"cluster.learners: expected at most {smallest}, the episodes of the smallest minibatch, "
+                f"got {self.cluster.learners}"
             )
         samples = self.ppo.samples_per_prompt
         if self.ppo.episodes % samples:

@@ -4,6 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import ray
+import torch
 from ray import ObjectRef
 from ray.actor import ActorHandle
 
@@ -12,6 +14,7 @@ from rlhf_ray.batch import Batch, concat
 from rlhf_ray.distributed.connection import wait_for
 from rlhf_ray.experience import Estimates, Experience, Metrics, PromptBatch, Rollout, ScoredRollout
 from rlhf_ray.weights import LocalWeights, Weights
+from rlhf_ray.workers.ranks import Ranks
 
 Part = TypeVar("Part", bound=Batch)
 
@@ -56,20 +59,24 @@ class ScorerGroup:
 
 @dataclass(frozen=True)
 class LearnerGroup:
-    """One learner, far away."""
+    """Learners that hold the same models and take the same steps, each from its share of every minibatch."""
 
-    actor: ActorHandle
+    actors: Sequence[ActorHandle]
+    minibatch: int
     deadline_s: float
 
     def weights(self) -> RayWeights:
-        ref = self.actor.weights.remote()
+        ref = self.actors[0].weights.remote()
         return RayWeights(self.version(), ref, self.deadline_s)
 
     def estimate(self, rollout: Rollout) -> Estimates:
-        return self._ask("estimate", rollout)
+        """What each learner thinks of its own rows, put back in the order of the rollout."""
+        ranks = [Ranks(rank, len(self.actors)) for rank in range(len(self.actors))]
+        order = torch.cat([rank.rows(len(rollout), self.minibatch) for rank in ranks])
+        return concat(self._ask_all("estimate", ray.put(rollout)))[order.argsort()]
 
     def update(self, experience: Experience, penalty: KlPenalty) -> Metrics:
-        return self._ask("update", experience, penalty)
+        return self._ask_all("update", ray.put(experience), penalty)[0]
 
     def version(self) -> int:
         return self._ask("version")
@@ -81,11 +88,16 @@ class LearnerGroup:
         self._ask("remember", folder)
 
     def recall(self, folder: str) -> None:
-        self._ask("recall", folder)
+        self._ask_all("recall", folder)
 
     def _ask(self, method: str, *arguments: Any) -> Any:
-        ref = getattr(self.actor, method).remote(*arguments)
+        """The first learner's answer: all would say the same."""
+        ref = getattr(self.actors[0], method).remote(*arguments)
         return wait_for([ref], f"learner.{method}", self.deadline_s)[0]
+
+    def _ask_all(self, method: str, *arguments: Any) -> list[Any]:
+        refs = [getattr(actor, method).remote(*arguments) for actor in self.actors]
+        return wait_for(refs, f"learner.{method}", self.deadline_s)
 
 
 def _spread(

@@ -1,6 +1,7 @@
 """The team: workers hired as actors on reserved seats, or as plain objects where there is no cluster."""
 
 import contextlib
+import socket
 from collections.abc import Iterator
 from typing import Any
 
@@ -62,10 +63,18 @@ class RayTeam:
     def learner(self, policy: str, critic: str | None) -> Improves:
         c = self.config
         temperature = c.sampling.temperature
-        (actor,) = self._hire(
-            1, Learner, policy, critic, c.learning, temperature, c.seed, c.ppo.steps, self.device, restarts=0
-        )
-        return LearnerGroup(actor, self.cluster.deadline_s)
+        arguments = (policy, critic, c.learning, temperature, c.seed, c.ppo.steps, self.device)
+        actors = self._hire(self.cluster.learners, Learner, *arguments, restarts=0)
+        if len(actors) > 1:
+            self.introduce(actors, self.cluster.deadline_s)
+        return LearnerGroup(actors, c.learning.minibatch, self.cluster.deadline_s)
+
+    @staticmethod
+    def introduce(learners: list[Any], deadline_s: float) -> None:
+        """Tell the learners where to meet each other: at the first one's machine."""
+        (place,) = wait_for([learners[0].__ray_call__.remote(free_place)], "learner 0", deadline_s)
+        joins = [actor.join.remote(place, rank, len(learners), deadline_s) for rank, actor in enumerate(learners)]
+        wait_for(joins, "learner.join", deadline_s)
 
     def dismiss(self) -> None:
         for actor in self.actors:
@@ -111,6 +120,14 @@ def assemble(config: RunConfig) -> Iterator[LocalTeam | RayTeam]:
         yield team
     finally:
         team.dismiss()
+
+
+def free_place(worker: Any) -> str:
+    """An address, on the machine of the actor that runs this, that nobody listens at."""
+    address = ray.util.get_node_ip_address()
+    with socket.socket() as probe:
+        probe.bind((address, 0))
+        return f"tcp://{address}:{probe.getsockname()[1]}"
 
 
 def _third(amount: float) -> float:

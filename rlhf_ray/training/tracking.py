@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 from tensorboardX import SummaryWriter
 from transformers import PreTrainedTokenizerBase
 
-from rlhf_ray.durable import write_whole
+from rlhf_ray.config import BadInput
+from rlhf_ray.durable import appearing, write_whole
 from rlhf_ray.experience import Metrics, ScoredRollout
 from rlhf_ray.text import decode_prompts, decode_responses
 from rlhf_ray.training.assess import response_kl
@@ -46,6 +47,11 @@ class Tracker:
 
     def __enter__(self) -> "Tracker":
         lines = self._metrics.read_text(encoding="utf-8").splitlines()[: self.after] if self.after else []
+        if len(lines) < self.after:
+            raise BadInput(
+                f"{self._metrics}: expected the {self.after} steps of the newest checkpoint, got {len(lines)}; "
+                "delete the folder and begin again"
+            )
         self.history = [{name: value for name, value in json.loads(line).items() if name != "step"} for line in lines]
         write_whole(self._metrics, "".join(line + "\n" for line in lines))
         self._parts.mkdir(exist_ok=True)
@@ -63,9 +69,8 @@ class Tracker:
 
     def record(self, step: int, scored: ScoredRollout, metrics: Metrics) -> None:
         """Write down a step. It has reached the disk when this returns, so a checkpoint of the step may follow."""
-        hidden = self._parts / f".step-{step:06d}.tmp"
-        pq.write_table(self._table(step, scored), hidden)
-        hidden.rename(self._parts / f"step-{step:06d}.parquet")
+        with appearing(self._parts / f"step-{step:06d}.parquet") as part:
+            pq.write_table(self._table(step, scored), part)
         self._lines.write(json.dumps({"step": step} | metrics) + "\n")
         self._lines.flush()
         os.fsync(self._lines.fileno())
@@ -78,11 +83,9 @@ class Tracker:
         parts = self._all_parts()
         if not parts:  # an earlier attempt came as far as here
             return
-        hidden = self.folder / ".rollouts.tmp"
-        with pq.ParquetWriter(hidden, ROLLOUT) as writer:
+        with appearing(self.folder / "rollouts.parquet") as whole, pq.ParquetWriter(whole, ROLLOUT) as writer:
             for part in parts:
                 writer.write_table(pq.read_table(part))
-        hidden.rename(self.folder / "rollouts.parquet")
         shutil.rmtree(self._parts)
 
     def _all_parts(self) -> list[Path]:

@@ -22,6 +22,7 @@ from rlhf_ray.models.policy import response_logprobs
 from rlhf_ray.models.scalar import Scalar, response_values
 from rlhf_ray.seeds import derive
 from rlhf_ray.weights import LocalWeights, pack
+from rlhf_ray.workers.ranks import Ranks
 
 RATIO_TOLERANCE = 1e-3  # float32 rounding of a log-probability over a response is far below this
 PATIENCE = 1.5  # inner epochs end at this many times the target KL, as OpenAI's Spinning Up has it
@@ -117,6 +118,7 @@ class Learner:
         self.temperature = temperature
         self.run_seed = run_seed
         self.device = device
+        self.ranks = Ranks()
         self.updates = 0
         self.policy = load_causal(policy).to(device)
         self.critic = Scalar.load(critic).to(device) if critic else None
@@ -124,6 +126,10 @@ class Learner:
         self.students = [Student.of("policy", self.policy, c.policy_lr, c, total_steps, warmup=c.critic_warmup)]
         if self.critic:
             self.students.append(Student.of("critic", self.critic, c.critic_lr, c, total_steps))
+
+    def join(self, place: str, rank: int, size: int, deadline_s: float) -> None:
+        """Learn together with others, as number `rank` of `size` that meet at `place`, from the same models."""
+        self.ranks = Ranks.join(place, rank, size, self.device, deadline_s)
 
     def weights(self) -> LocalWeights:
         return pack(self.policy, self.version())
@@ -133,12 +139,15 @@ class Learner:
 
     @torch.no_grad()
     def estimate(self, rollout: Rollout) -> Estimates:
-        """Log-probabilities and values before learning, in the pieces in which `update` will compute them first."""
+        """Log-probabilities and values before learning, in the pieces in which `update` will compute them first.
+
+        Of a rank among several, those of its own rows: `Ranks.rows` says which they are.
+        """
         return concat(
             [
                 self._estimate(piece.to(self.device)).to("cpu")
-                for minibatch in rollout.split(self.learning.minibatch)
-                for piece in minibatch.split(self._piece)
+                for rows in torch.arange(len(rollout)).split(self.learning.minibatch)
+                for piece in rollout[self.ranks.share(rows)].split(self._piece)
             ]
         )
 
@@ -153,7 +162,7 @@ class Learner:
             rows for epoch in range(self.learning.epochs) for rows in self._minibatches(len(experience), epoch)
         ]
         for rows in minibatches:
-            figures = self._gradient(experience[rows], penalty, first=not steps)
+            figures = self._gradient(experience, rows, penalty, first=not steps)
             if self._went_too_far(figures):
                 break
             steps.append(figures | self._step())
@@ -212,29 +221,37 @@ class Learner:
             order = torch.randperm(size, generator=generator)
         return list(order.split(self.learning.minibatch))
 
-    def _gradient(self, experience: Experience, penalty: KlPenalty, first: bool) -> Metrics:
+    def _gradient(self, experience: Experience, rows: Tensor, penalty: KlPenalty, first: bool) -> Metrics:
         """Leave the gradient of a minibatch's mean loss a token in the models; the means of what was seen on the way.
 
-        Every piece is divided by the token count of the whole, so how the minibatch is cut changes nothing.
+        Every piece is divided by the token count of the whole, so neither the cut into pieces nor the number of ranks
+        changes anything.
         """
         for student in self.students:
             student.model.zero_grad()
-        tokens = int(experience.rollout.mask.sum())
-        total: dict[str, float] = {}
-        for piece in experience.split(self._piece):
-            for name, sum_ in self._backward(piece.to(self.device), penalty, tokens, first).items():
-                total[name] = total.get(name, 0.0) + sum_ / tokens
-        for name, mean in total.items():
+        tokens = int(experience.rollout.mask[rows].sum())
+        means: dict[str, float] = {}
+        furthest = 0.0
+        for piece in experience[self.ranks.share(rows)].split(self._piece):
+            sums, moved = self._backward(piece.to(self.device), penalty, tokens)
+            means = {name: means.get(name, 0.0) + figure / tokens for name, figure in sums.items()}
+            furthest = max(furthest, moved)
+        means = self.ranks.total(means)
+        if first:
+            self._check_ratio(self.ranks.largest(furthest))
+        for name, mean in means.items():
             if not math.isfinite(mean):
                 raise NotFinite(self._not_finite(name, f"the loss, which is {mean}"))
-        return total
+        self.ranks.add_up([p.grad for s in self.students for p in s.model.parameters() if p.grad is not None])
+        return means
 
-    def _backward(self, experience: Experience, penalty: KlPenalty, tokens: int, first: bool) -> Metrics:
-        """Sums over the tokens of a piece, after its share of the gradient was added."""
+    def _backward(self, experience: Experience, penalty: KlPenalty, tokens: int) -> tuple[Metrics, float]:
+        """Sums over the tokens of a piece, after its share of the gradient was added, and the furthest that one moved.
+
+        That is the largest distance, in nats, between a token's log-probability now and before.
+        """
         rollout, old, mask = experience.rollout, experience.old, experience.rollout.mask
         logprobs, entropy = response_logprobs(self.policy, rollout, self.temperature)
-        if first:
-            self._check_ratio(logprobs, old.logprobs, mask)
         c = self.learning
         losses = {"loss/policy_avg": policy_loss(logprobs, old.logprobs, experience.advantages, c.clip, c.dual_clip)}
         if penalty.coef:
@@ -254,16 +271,14 @@ class Learner:
                 "val/ratio": log_ratio.exp(),
             }
             sums |= {name: torch.where(mask, figure, 0.0).sum() for name, figure in seen.items()}
-            return {name: float(figure) for name, figure in sums.items()}
+            return {name: float(figure) for name, figure in sums.items()}, float(log_ratio.abs().max())
 
-    @torch.no_grad()
-    def _check_ratio(self, logprobs: Tensor, old_logprobs: Tensor, mask: Tensor) -> None:
-        worst = float(torch.where(mask, (logprobs - old_logprobs).abs(), 0.0).max())
-        if worst > RATIO_TOLERANCE:
+    def _check_ratio(self, furthest: float) -> None:
+        if furthest > RATIO_TOLERANCE:
             raise Tripped(
                 Alarm(
                     "ratio",
-                    f"expected 1 on the first minibatch, got a log-probability that is off by {worst:.4f}",
+                    f"expected 1 on the first minibatch, got a log-probability that is off by {furthest:.4f}",
                     "the policy changed between estimate and update, or something in it is random, such as dropout",
                     "leave the models in evaluation mode, and let nothing else change the learner's policy",
                     self.updates + 1,

@@ -146,7 +146,7 @@ def test_a_run_whose_learner_dies_goes_on_from_its_checkpoint_and_ends_the_same(
             def report(step: int, scored: ScoredRollout, metrics: dict[str, float]) -> None:
                 said[step] = metrics
                 if step == 2 and len(attempts) == 1:
-                    ray.kill(learner.actor)
+                    ray.kill(learner.actors[0])
 
             workers = team.sampler(policy_folder), team.scorer(reward_folder, policy_folder), learner
             train(*workers, stream, config.ppo, config.returns, report, checkpoints, begin)
@@ -163,6 +163,6 @@ def test_who_loses_an_actor_each_time_gives_up():
         attempts.append(1)
         raise ActorLost("learner.update: the actor died")
 
-    with pytest.raises(ActorLost, match="learner.update"):
+    with pytest.raises(ActorLost, match=r"learner\.update"):
         insist(lose, attempts=3)
     assert len(attempts) == 3

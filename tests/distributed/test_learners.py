@@ -1,0 +1,151 @@
+"""Several learners are one learner: the same steps from the same batch, whoever computed which share of it."""
+
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import ray
+import torch
+
+from rlhf_ray.alarm import Tripped
+from rlhf_ray.algorithms.kl import NO_PENALTY, KlState
+from rlhf_ray.distributed.connection import connect, wait_for
+from rlhf_ray.distributed.groups import LearnerGroup
+from rlhf_ray.distributed.team import RayTeam, assemble
+from rlhf_ray.experience import Experience, Metrics, Rollout, ScoredRollout
+from rlhf_ray.runs import RunConfig
+from rlhf_ray.training.assess import Returns, assess
+from rlhf_ray.workers.learner import Learner, Learning
+
+ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # actors cannot import a test module
+LEARNING = {"minibatch": 6, "policy_lr": 1e-3, "critic_lr": 1e-3, "epochs": 2}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ray_connection() -> Iterator[None]:
+    ray.init(num_cpus=4, logging_level="warning")  # four seats of one thread, also where there are two cores
+    connect()
+    yield
+    ray.shutdown()
+
+
+def config_of(learners: int, **learning: Any) -> RunConfig:
+    return RunConfig.model_validate(
+        {
+            "seed": 3,
+            "learning": LEARNING | learning,
+            "ppo": {"steps": 4, "episodes": 10},
+            "cluster": {"learners": learners, "threads_each": 1, "deadline_s": 120},
+        }
+    )
+
+
+@pytest.fixture
+def rollout(rollout_of: Callable) -> Rollout:
+    """Ten ragged responses, so that no share has as many tokens as another."""
+    generator = torch.Generator().manual_seed(4)
+    lengths = [1, 7, 3, 5, 2, 6, 4, 1, 7, 2]
+    responses = [[*torch.randint(2, 60, (length,), generator=generator).tolist(), 0] for length in lengths]
+    return rollout_of([[5, 6], [7], [8, 9, 10], [11], [12]] * 2, responses)
+
+
+def experience_of(learner: Any, rollout: Rollout) -> Experience:
+    old = learner.estimate(rollout)
+    rollout = replace(rollout, logprobs=old.logprobs)
+    score = torch.linspace(-1, 1, len(rollout))
+    scored = ScoredRollout(rollout, score, torch.zeros_like(rollout.ended), old.logprobs - 0.1 * rollout.mask)
+    return assess(scored, old, Returns(), KlState(0.05))
+
+
+def learned(learner: Any, rollout: Rollout) -> tuple[Metrics, np.ndarray]:
+    """The metrics of the second update, and the weights after it."""
+    for _ in range(2):
+        metrics = learner.update(experience_of(learner, rollout), NO_PENALTY)
+    return metrics, learner.weights().fetch().buffer
+
+
+def group_learned(
+    count: int, policy: str, reward: str, rollout: Rollout, **learning: Any
+) -> tuple[Metrics, np.ndarray]:
+    with assemble(config_of(count, **learning)) as team:
+        return learned(team.learner(policy, reward), rollout)
+
+
+@pytest.mark.parametrize(("count", "learning"), [(2, {}), (4, {}), (2, {"microbatch": 2})])
+def test_the_number_of_learners_changes_no_update(
+    policy_folder: str, reward_folder: str, rollout: Rollout, count: int, learning: dict[str, int]
+) -> None:
+    alone = Learner(policy_folder, reward_folder, Learning(**LEARNING), 1.0, 3, 4)
+    metrics, weights = learned(alone, rollout)
+    group_metrics, group_weights = group_learned(count, policy_folder, reward_folder, rollout, **learning)
+    assert group_metrics == pytest.approx(metrics, abs=1e-5, rel=1e-4)
+    assert np.abs(group_weights - weights).max() < 1e-6
+
+
+class Exact(Learner):
+    """A learner in float64."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        for student in self.students:
+            student.model.double()
+
+    def parameters(self) -> np.ndarray:
+        return np.concatenate([p.detach().numpy().ravel() for s in self.students for p in s.model.parameters()])
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_in_float64_they_agree_to_twelve_digits(
+    policy_folder: str, reward_folder: str, rollout: Rollout, count: int
+) -> None:
+    arguments = (policy_folder, reward_folder, Learning(**LEARNING, adam_eps=1e-3), 1.0, 3, 4)
+    alone = Exact(*arguments)
+    learned(alone, rollout)
+    actors = [ray.remote(Exact).options(num_cpus=1).remote(*arguments) for _ in range(count)]
+    RayTeam.introduce(actors, deadline_s=120)
+    learned(LearnerGroup(actors, LEARNING["minibatch"], 120), rollout)
+    for parameters in ray.get([actor.parameters.remote() for actor in actors], timeout=60):
+        assert np.abs(parameters - alone.parameters()).max() < 1e-12
+    for actor in actors:
+        ray.kill(actor)
+
+
+def test_all_learners_go_on_from_a_checkpoint(
+    policy_folder: str, reward_folder: str, rollout: Rollout, tmp_path: Any
+) -> None:
+    with assemble(config_of(2)) as team:
+        first = team.learner(policy_folder, reward_folder)
+        first.update(experience_of(first, rollout), NO_PENALTY)
+        first.remember(str(tmp_path))
+        metrics, weights = learned(first, rollout)
+    with assemble(config_of(2)) as team:
+        second = team.learner(policy_folder, reward_folder)
+        second.recall(str(tmp_path))
+        assert second.version() == 1
+        again, same = learned(second, rollout)
+    assert again == metrics
+    assert np.array_equal(same, weights)
+
+
+def test_what_is_wrong_with_one_share_is_said_by_all(policy_folder: str, reward_folder: str, rollout: Rollout) -> None:
+    """None of them is left waiting for the one that noticed."""
+    with assemble(config_of(2)) as team:
+        learner = team.learner(policy_folder, reward_folder)
+        experience = experience_of(learner, rollout)
+        old = replace(
+            experience.old, logprobs=experience.old.logprobs.index_add(0, torch.tensor([0]), torch.ones(1, 8))
+        )
+        with pytest.raises(Tripped, match="ratio at step 1: expected 1"):
+            learner.update(replace(experience, old=old), NO_PENALTY)
+        both = [actor.update.remote(replace(experience, old=old)) for actor in learner.actors]
+        for ref in both:
+            with pytest.raises(Tripped, match="ratio"):
+                wait_for([ref], "a learner", 60)
+
+
+def test_more_learners_than_a_minibatch_has_episodes_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"cluster.learners: expected at most 4, .* got 5"):
+        config_of(5)
