@@ -41,10 +41,10 @@ def guarded(work: Callable[[], None]) -> NoReturn:
         print(f"error: {mistake}", file=sys.stderr)
         sys.exit(USER_MISTAKE)
     except Tripped as tripped:
-        print(f"stopped: {tripped} The newest good checkpoint is kept in the run's folder", file=sys.stderr)
+        print(f"stopped: {tripped}", file=sys.stderr)
         sys.exit(TRIPPED)
     except KeyboardInterrupt:
         disconnect()
-        print("interrupted; finished stages are kept, and PPO goes on from its newest checkpoint", file=sys.stderr)
+        print("interrupted; what had been finished is kept", file=sys.stderr)
         sys.exit(INTERRUPTED)
     sys.exit(os.EX_OK)

@@ -14,8 +14,10 @@ from rlhf_ray.training.progress import Reporter
 from jobs.door import guarded
 
 
-def main(folder: str = "rlhf_ray/base", *overrides: str) -> None:
-    pretraining = load(Pretraining, "configs/pretrain.yaml", list(overrides))
+def main(*words: str) -> None:
+    overrides = [word for word in words if "=" in word]
+    (folder,) = [word for word in words if "=" not in word] or ["rlhf_ray/base"]
+    pretraining = load(Pretraining, "configs/pretrain.yaml", overrides)
     torch.set_num_threads(pretraining.threads)
     corpus = make_base_corpus(pretraining.statements, pretraining.near_misses, pretraining.seed)
     pretrain(corpus, pretraining, Path(folder), Reporter("pretrain"))

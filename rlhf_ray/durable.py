@@ -23,6 +23,7 @@ def publish(workplace: Path, place: Path, facts: dict[str, Any], unlisted: Itera
 
     An older folder of that name is moved aside first and removed after. Files named in `unlisted` are no part of it.
     """
+    (workplace / f".{MANIFEST}.tmp").unlink(missing_ok=True)  # of an attempt that was killed right here
     for path in _files(workplace):
         _sync(path)
     write_whole(workplace / MANIFEST, json.dumps(facts | {"files": digests(workplace, unlisted)}, indent=2))
@@ -59,9 +60,12 @@ def is_whole(folder: Path, unlisted: Iterable[str] = ()) -> bool:
 def digests(folder: Path, unlisted: Iterable[str] = ()) -> dict[str, str]:
     """The sha256 of every file, by its path in the folder; the manifest and files of the names `unlisted` left out."""
     apart = {MANIFEST, *unlisted}
-    return {
-        str(path.relative_to(folder)): digest(path.read_bytes()) for path in _files(folder) if path.name not in apart
-    }
+    return {str(path.relative_to(folder)): file_digest(path) for path in _files(folder) if path.name not in apart}
+
+
+def file_digest(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def digest(data: bytes) -> str:

@@ -51,6 +51,7 @@ class RunConfig(Config):
     sft: SFT | Literal["none"] = Field(
         "none", description="Fine-tuning on the corpus; none: the base writes in the form already."
     )
+    save_every: int = Field(5, ge=1, description="Iterations of PPO from one checkpoint to the next.")
     world: World = World()
     collection: Collection = Collection()
     sampling: Sampling = Sampling()
@@ -84,6 +85,10 @@ class RunConfig(Config):
                 f"cluster.learners: expected at most {smallest}, the episodes of the smallest minibatch, "
                 f"got {self.cluster.learners}"
             )
+        learners = 1 if self.cluster == "none" else self.cluster.learners
+        for name, batch in (("reward", self.reward.batch), ("sft", 0 if self.sft == "none" else self.sft.batch)):
+            if batch % learners:
+                raise ValueError(f"{name}.batch: expected a multiple of cluster.learners ({learners}), got {batch}")
         samples = self.ppo.samples_per_prompt
         if self.ppo.episodes % samples:
             raise ValueError(

@@ -28,7 +28,8 @@ FORMAT = 2  # part of every key: raise it when a stage's files change their mean
 class Stage:
     """`work(run, folder)` fills the folder from what the stages in `reads` left and the named settings.
 
-    Where it `resumes`, the folder still holds what an earlier attempt with the same settings and inputs left there.
+    Where it `resumes`, the folder and the one beside it that `scratch_of` names still hold what an earlier attempt with
+    the same settings and inputs left there; the latter is no part of the result.
     """
 
     name: str
@@ -62,27 +63,25 @@ class Run:
     def perform(self, stage: Stage) -> bool:
         """Do the stage's work, unless it is done already. Says whether there was anything to do."""
         key = self._key(stage)
+        workplace = self.folder / (f".unfinished-{stage.name}-{key[:8]}" if stage.resumes else f".tmp-{stage.name}")
         if self._is_done(stage, key):
+            shutil.rmtree(workplace, ignore_errors=True)  # it was killed after it had finished
             return False
-        workplace = self.workplace(stage)
         if not stage.resumes:
             shutil.rmtree(workplace, ignore_errors=True)  # what a killed run left
-        workplace.mkdir(parents=True, exist_ok=stage.resumes)
+        result = workplace / "result"
+        result.mkdir(parents=True, exist_ok=stage.resumes)
         try:
             with Meter() as meter:
-                stage.work(self, workplace)
+                stage.work(self, result)
             cost = {"seconds": round(meter.seconds, 2), "peak_bytes": meter.peak_bytes}
-            publish(workplace, self.path(stage.name), {"stage": stage.name, "key": key} | cost, unlisted=[CARD])
-        finally:
+            publish(result, self.path(stage.name), {"stage": stage.name, "key": key} | cost, unlisted=[CARD])
+        except BaseException:
             if not stage.resumes:
                 shutil.rmtree(workplace, ignore_errors=True)
+            raise
+        shutil.rmtree(workplace, ignore_errors=True)
         return True
-
-    def workplace(self, stage: Stage) -> Path:
-        """Where the stage works. For one that resumes the place depends on its settings and inputs."""
-        return self.folder / (
-            f".unfinished-{stage.name}-{self._key(stage)[:8]}" if stage.resumes else f".tmp-{stage.name}"
-        )
 
     def _key(self, stage: Stage) -> str:
         """Changes with the stage's settings, the seed, or anything that the stage reads."""
@@ -95,6 +94,11 @@ class Run:
         if not (folder / MANIFEST).is_file():
             return False
         return self.manifest(stage.name)["key"] == key and is_whole(folder, unlisted=[CARD])
+
+
+def scratch_of(folder: Path) -> Path:
+    """Where a stage that resumes keeps what it needs to go on, beside the folder that it fills."""
+    return folder.with_name("scratch")
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import pytest
 
 from rlhf_ray.config import BadInput
 from rlhf_ray.runs import RunConfig
-from rlhf_ray.stages import Run, Stage, open_run
+from rlhf_ray.stages import Run, Stage, open_run, scratch_of
 
 
 @pytest.fixture
@@ -119,3 +119,45 @@ def test_a_manifest_says_what_it_cost(run):
     assert manifest["seconds"] >= 0
     assert manifest["peak_bytes"] > 10 * 2**20
     assert set(manifest["files"]) == {"part/file.txt"}
+
+
+def test_a_stage_that_resumes_finds_what_it_had_done_and_scratch_is_no_part_of_it(run):
+    def work(run, folder):
+        scratch = scratch_of(folder)
+        scratch.mkdir(exist_ok=True)
+        with open(scratch / "log", "a", encoding="utf-8") as log:
+            log.write("x")
+        (folder / "log").write_text((scratch / "log").read_text(encoding="utf-8"), encoding="utf-8")
+        if (scratch / "log").stat().st_size < 3:
+            raise KeyboardInterrupt
+
+    stage = Stage("one", (), (), work, resumes=True)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            run.perform(stage)
+        assert not run.path("one").exists()
+    run.perform(stage)
+    assert run.path("one", "log").read_text(encoding="utf-8") == "xxx"
+    assert set(run.manifest("one")["files"]) == {"log"}
+    assert not list(run.folder.glob(".unfinished-*"))
+
+
+def test_a_stage_with_other_settings_does_not_go_on_where_this_one_was(run):
+    def work(run, folder):
+        scratch_of(folder).mkdir()  # it must not be there
+        raise KeyboardInterrupt
+
+    for corpus in (7, 8):
+        world = run.config.world.model_copy(update={"corpus": corpus})
+        other = Run(run.config.model_copy(update={"world": world}))
+        with pytest.raises(KeyboardInterrupt):
+            other.perform(Stage("one", (), ("world",), work, resumes=True))
+
+
+def test_what_a_kill_left_behind_a_finished_stage_is_swept(run):
+    stage = Stage("one", (), (), writes("hello", []), resumes=True)
+    run.perform(stage)
+    litter = run.folder / f".unfinished-one-{run.manifest('one')['key'][:8]}" / "scratch"
+    litter.mkdir(parents=True)
+    assert run.perform(stage) is False
+    assert not litter.parent.exists()

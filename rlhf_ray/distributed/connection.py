@@ -5,17 +5,12 @@ import os
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
-# Before the first `import ray`: it reads these once. The print patch makes `datasets` dump bytecode into the log;
-# the uv hook makes workers hang when the driver runs under `uv run`.
-os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")
-os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
-os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-
 import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 
 from rlhf_ray.config import BadInput
 from rlhf_ray.runs import Cluster
+from rlhf_ray.workers.ranks import PeerLost
 
 Value = TypeVar("Value")
 
@@ -56,10 +51,14 @@ def wait_for(refs: Sequence[Any], whom: str, deadline_s: float) -> list[Any]:
     try:
         return ray.get(list(refs), timeout=deadline_s)
     except RayTaskError as error:
+        if isinstance(error.cause, PeerLost):
+            raise ActorLost(f"{whom}: {error.cause}") from error
         raise error.cause from error
     except GetTimeoutError:
         raise TimeoutError(f"{whom}: no answer within {deadline_s:g} s") from None
     except RayActorError as error:
+        if error.actor_init_failed:
+            raise RuntimeError(f"{whom}: the actor could not start: {str(error).strip().splitlines()[-1]}") from error
         raise ActorLost(f"{whom}: the actor died ({str(error).splitlines()[0]})") from error
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import ray
 import torch
@@ -15,8 +15,6 @@ from rlhf_ray.distributed.connection import wait_for
 from rlhf_ray.experience import Estimates, Experience, Metrics, PromptBatch, Rollout, ScoredRollout
 from rlhf_ray.weights import LocalWeights, Weights
 from rlhf_ray.workers.ranks import Ranks
-
-Part = TypeVar("Part", bound=Batch)
 
 
 @dataclass(frozen=True)

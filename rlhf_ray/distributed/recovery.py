@@ -8,13 +8,19 @@ from rlhf_ray.distributed.connection import ActorLost
 log = logging.getLogger(__name__)
 
 
-def insist(work: Callable[[], None], attempts: int = 4) -> None:
-    """Do the work, and again where an actor was lost in the middle. Raises ActorLost when it was the last time."""
-    for attempt in range(1, attempts + 1):
+def insist(work: Callable[[], None], progress: Callable[[], int], attempts: int = 4) -> None:
+    """Do the work, and again where an actor was lost in the middle of it.
+
+    Raises ActorLost after so many losses in a row between which `progress`, such as the newest checkpoint's step, did
+    not grow.
+    """
+    losses, before = 0, progress()
+    while True:
         try:
             return work()
         except ActorLost as loss:
-            if attempt == attempts:
+            now = progress()
+            losses, before = (1 if now > before else losses + 1), now
+            if losses == attempts:
                 raise
-            log.warning("%s; attempt %d of %d goes on from the newest checkpoint", loss, attempt + 1, attempts)
-    return None
+            log.warning("%s; going on from the newest checkpoint (step %d)", loss, now)

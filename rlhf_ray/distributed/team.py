@@ -131,5 +131,5 @@ def free_place(worker: Any) -> str:
 
 
 def _third(amount: float) -> float:
-    """A role's part of a seat, rounded down to what Ray can count (1/10,000)."""
+    """A role's part of a seat, rounded down to thousandths, which Ray can count."""
     return int(amount / ROLES * 1000) / 1000

@@ -1,12 +1,13 @@
 """Model cards: what a model is, how it was made, and what was measured."""
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from pydantic import BaseModel
+
+from rlhf_ray.durable import file_digest
 
 _TEMPLATES = Environment(  # noqa: S701  (Markdown, not HTML)
     loader=PackageLoader("rlhf_ray.evaluation"), undefined=StrictUndefined, keep_trailing_newline=True
@@ -26,7 +27,3 @@ def write_base_card(folder: Path, pretraining: BaseModel) -> None:
     write_card(
         folder, "base_card.md", settings=settings, losses=losses, digest=file_digest(folder / "model.safetensors")
     )
-
-
-def file_digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

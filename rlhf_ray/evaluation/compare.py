@@ -14,7 +14,7 @@ from rlhf_ray.evaluation import statistics, texts
 from rlhf_ray.experience import Metrics, ScoredRollout
 from rlhf_ray.incidents.rubric import CRITERIA, judge
 from rlhf_ray.incidents.world import incident_of, proof_of_concept_prompts, quality
-from rlhf_ray.text import decode_prompts, decode_responses
+from rlhf_ray.text import decode_prompts, decode_responses, encode_prompts
 
 FIGURES = ("rubric", "score", "kl", "tokens", "ended")
 
@@ -111,9 +111,11 @@ def conclude(questions: Questions, before: list[Row], after: list[Row], kl_limit
 class Judge:
     """The rubric beside the reward while training is going: it is told, and training never hears of it."""
 
-    def __init__(self, prompts: list[Row], tokenizer: PreTrainedTokenizerBase) -> None:
-        self.truth = {row["prompt"]: row for row in prompts}
+    def __init__(self, prompts: list[Row], tokenizer: PreTrainedTokenizerBase, width: int) -> None:
         self.tokenizer = tokenizer
+        asked = encode_prompts(tokenizer, [row["prompt"] for row in prompts], width)
+        # By what the tokenizer makes of a prompt, which need not be the very text.
+        self.truth = dict(zip(decode_prompts(tokenizer, asked), prompts, strict=True))
 
     def opinion(self, scored: ScoredRollout) -> Metrics:
         """The mean of the rubric over the responses, and the standard error of that mean."""

@@ -122,11 +122,12 @@ def response_kl(scored: ScoredRollout) -> Float[Tensor, "B"]:
 
 
 def repeated_share(rollout: Rollout) -> float:
-    """The share of the prompts that got the response which most prompts got."""
+    """The share of the prompts that got the response which most prompts got; 0 where no two got the same."""
     tokens = torch.where(rollout.mask, rollout.tokens, -1)
     told = torch.cat([rollout.prompt.group[:, None], tokens], dim=1).unique(dim=0)  # once a prompt
     _, prompts = told[:, 1:].unique(dim=0, return_counts=True)
-    return int(prompts.max()) / len(rollout.prompt.group.unique())
+    most = int(prompts.max())
+    return most / len(rollout.prompt.group.unique()) if most > 1 else 0.0
 
 
 def distinct_2(rollout: Rollout) -> float:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from rlhf_ray.algorithms.kl import KlState
-from rlhf_ray.durable import is_whole, publish
+from rlhf_ray.durable import is_whole, publish, read_manifest
 
 KEPT = 2  # the newest ones: should the last be damaged later, there is another
 STATE = "progress.json"
@@ -55,7 +55,7 @@ class Checkpoints:
         learner.remember(str(workplace))
         state = {"step": progress.step, "kl_coef": progress.kl.coef}
         (workplace / STATE).write_text(json.dumps(state), encoding="utf-8")
-        publish(workplace, place, {"torch": version("torch"), "transformers": version("transformers")})
+        publish(workplace, place, _versions())
         for old in self._all()[:-KEPT]:
             shutil.rmtree(old)
 
@@ -65,14 +65,31 @@ class Checkpoints:
             if not is_whole(place):
                 log.warning("%s: damaged, passed over", place)
                 continue
+            _compare_versions(place)
             learner.recall(str(place))
             state = json.loads((place / STATE).read_text(encoding="utf-8"))
             return Progress(state["step"], KlState(state["kl_coef"]))
         return None
 
-    def clear(self) -> None:
-        """A run that has finished needs them no more."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+    def newest(self) -> Path | None:
+        """The newest whole one."""
+        return next((place for place in reversed(self._all()) if is_whole(place)), None)
+
+    def newest_step(self) -> int:
+        """The step of the newest one, 0 where there is none."""
+        return max((int(place.name.removeprefix("step-")) for place in self._all()), default=0)
 
     def _all(self) -> list[Path]:
         return sorted(self.folder.glob("step-*"))
+
+
+def _versions() -> dict[str, str]:
+    return {name: version(name) for name in ("torch", "transformers")}
+
+
+def _compare_versions(place: Path) -> None:
+    """Other versions may compute other bits: the run goes on, but not as the undisturbed one would."""
+    made_with = read_manifest(place)
+    for name, here in _versions().items():
+        if made_with[name] != here:
+            log.warning("%s: made with %s %s, going on with %s", place, name, made_with[name], here)

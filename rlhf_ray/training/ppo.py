@@ -23,10 +23,6 @@ class PPO(Config):
     steps: int = Field(60, ge=1, description="Iterations.")
     episodes: int = Field(128, ge=1, description="Responses an iteration.")
     samples_per_prompt: int = Field(1, ge=1, description="Responses to each prompt; the others go to other prompts.")
-    save_every: int = Field(5, ge=1, description="Iterations from one checkpoint to the next.")
-    kl_limit: float = Field(
-        12.0, gt=0, description="KL a response to the SFT model, in nats, that the tuned model must stay below."
-    )
 
 
 class Speaks(Protocol):

@@ -1,9 +1,11 @@
 """Says how far a stage is: a bar on a terminal, plain lines in a log."""
 
+import atexit
 import sys
 import time
 from typing import Any
 
+import torch.distributed as dist
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from transformers import PrinterCallback, Trainer, TrainerCallback
@@ -22,6 +24,7 @@ class Reporter:
         self._bar: Progress | None = None
         self._task = TaskID(0)
         self._started = self._last_line = 0.0
+        self._first = 0
 
     def __call__(self, step: int, of: int, metrics: Metrics) -> None:
         said = "  ".join(f"{name.split('/')[-1]} {value:.3g}" for name, value in metrics.items())
@@ -38,17 +41,19 @@ class Reporter:
             )
             self._task = self._bar.add_task("", total=of)
             self._bar.start()
+            atexit.register(self._bar.stop)  # a run that is broken off gives the cursor back
         self._bar.update(self._task, completed=step, description=said)
         if step >= of:
             self._bar.stop()
 
     def _write_line(self, step: int, of: int, said: str) -> None:
         now = time.monotonic()
-        self._started = self._started or now
+        self._started, self._first = self._started or now, self._first or step
         if step < of and self._last_line and now - self._last_line < LINE_EVERY:
             return
         self._last_line = now
-        eta = f"eta {(now - self._started) / (step - 1) * (of - step):.0f} s  " if step > 1 else ""
+        done = step - self._first  # a run that goes on begins late
+        eta = f"eta {(now - self._started) / done * (of - step):.0f} s  " if done else ""
         print(f"{self.stage:<10} step {step}/{of}  {eta}{said}", file=sys.stderr, flush=True)
 
 
@@ -66,6 +71,11 @@ class Logged(TrainerCallback):
     def on_log(self, args, state, control, logs=None, **kwargs) -> None:
         if state.is_world_process_zero and logs and "loss" in logs:
             self.report(state.global_step, state.max_steps, {"loss": float(logs["loss"])})
+
+
+def own_part(batch: int) -> int:
+    """How many rows of a batch a worker trains on: all of them, unless several train together."""
+    return batch // (dist.get_world_size() if dist.is_initialized() else 1)
 
 
 def quiet(trainer: Trainer) -> Trainer:

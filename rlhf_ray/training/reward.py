@@ -21,14 +21,14 @@ from rlhf_ray.data.tables import Row
 from rlhf_ray.models.loading import load_classifier, load_tokenizer
 from rlhf_ray.models.scalar import Scalar, at_last_token
 from rlhf_ray.text import encode_pair, pad_right
-from rlhf_ray.training.progress import Logged, quiet
+from rlhf_ray.training.progress import Logged, own_part, quiet
 
 
 class RewardTraining(Config):
     """How the reward model is trained."""
 
     epochs: int = Field(2, ge=1, description="Passes over the thumbs.")
-    batch: int = Field(32, ge=1, description="Thumbs a step and worker.")
+    batch: int = Field(32, ge=1, description="Thumbs a step; several workers share them.")
     lr: float = Field(2e-4, gt=0, description="Peak learning rate; it warms up and falls linearly to 0.")
     weight_decay: float = Field(0.01, ge=0, description="AdamW's weight decay.")
     balance_labels: bool = Field(
@@ -79,7 +79,7 @@ def train_reward(
     arguments = TrainingArguments(
         output_dir=str(folder),
         num_train_epochs=training.epochs,
-        per_device_train_batch_size=training.batch,
+        per_device_train_batch_size=own_part(training.batch),
         learning_rate=training.lr,
         weight_decay=training.weight_decay,
         lr_scheduler_type="linear",

@@ -11,14 +11,14 @@ from rlhf_ray.config import Config
 from rlhf_ray.data.tables import Row
 from rlhf_ray.models.loading import check_vocabulary, load_causal, load_tokenizer
 from rlhf_ray.text import encode_pair
-from rlhf_ray.training.progress import Logged, quiet
+from rlhf_ray.training.progress import Logged, own_part, quiet
 
 
 class SFT(Config):
     """How a base model learns the form of the answers. Leave it out where the base writes in that form already."""
 
     epochs: int = Field(1, ge=1, description="Passes over the corpus.")
-    batch: int = Field(16, ge=1, description="Statements a step and worker.")
+    batch: int = Field(16, ge=1, description="Statements a step; several workers share them.")
     lr: float = Field(5e-5, gt=0, description="Peak learning rate; it warms up and falls linearly to 0.")
     most_tokens: int = Field(224, ge=2, description="Most tokens of prompt and completion; a longer pair is an error.")
 
@@ -39,7 +39,7 @@ def fine_tune(*, base: str, corpus: list[Row], sft: SFT, seed: int, folder: str,
     arguments = SFTConfig(
         output_dir=str(folder),
         num_train_epochs=sft.epochs,
-        per_device_train_batch_size=sft.batch,
+        per_device_train_batch_size=own_part(sft.batch),
         learning_rate=sft.lr,
         lr_scheduler_type="linear",
         warmup_steps=0.1,

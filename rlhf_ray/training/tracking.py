@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 from pathlib import Path
 from types import TracebackType
 
@@ -32,33 +31,36 @@ ROLLOUT = pa.schema(
 
 
 class Tracker:
-    """A context manager that writes into a folder: `metrics.jsonl`, `tensorboard/`, and a table of rollouts a step.
+    """A context manager that writes `metrics.jsonl` and `tensorboard/` into a folder, and a table of rollouts a step
+    into `parts`, from which `finish` makes `rollouts.parquet`.
 
-    What an earlier attempt wrote there up to step `after` stays; what it wrote later will be done again. `history` has
-    the metrics of every step so far.
+    What an earlier attempt wrote up to step `after` stays; what it wrote later will be done again. `history` has the
+    metrics of every step so far.
     """
 
-    def __init__(self, folder: Path, tokenizer: PreTrainedTokenizerBase, after: int = 0) -> None:
+    def __init__(self, folder: Path, parts: Path, tokenizer: PreTrainedTokenizerBase, after: int = 0) -> None:
         self.folder = folder
         self.tokenizer = tokenizer
         self.after = after
         self.history: list[Metrics] = []
-        self._metrics, self._parts = folder / "metrics.jsonl", folder / "rollouts"
+        self._metrics, self._parts = folder / "metrics.jsonl", parts
 
     def __enter__(self) -> "Tracker":
         lines = self._metrics.read_text(encoding="utf-8").splitlines()[: self.after] if self.after else []
-        if len(lines) < self.after:
-            raise BadInput(
-                f"{self._metrics}: expected the {self.after} steps of the newest checkpoint, got {len(lines)}; "
-                "delete the folder and begin again"
-            )
+        self._parts.mkdir(parents=True, exist_ok=True)
+        parts = self._all_parts()
+        for place, found in ((self._metrics, len(lines)), (self._parts, len(parts))):
+            if found < self.after:
+                raise BadInput(
+                    f"{place}: expected the {self.after} steps of the newest checkpoint, got {found}; "
+                    f"delete {self._parts.parent} and begin again"
+                )
         self.history = [{name: value for name, value in json.loads(line).items() if name != "step"} for line in lines]
         write_whole(self._metrics, "".join(line + "\n" for line in lines))
-        self._parts.mkdir(exist_ok=True)
-        for part in self._all_parts()[self.after :]:
+        for part in parts[self.after :]:
             part.unlink()
         self._lines = open(self._metrics, "a", encoding="utf-8")
-        self._board = SummaryWriter(str(self.folder / "tensorboard"), purge_step=self.after + 1 if self.after else None)
+        self._board = SummaryWriter(str(self.folder / "tensorboard"), purge_step=self.after + 1)
         return self
 
     def __exit__(
@@ -80,13 +82,9 @@ class Tracker:
 
     def finish(self) -> None:
         """Join the rollouts of all steps in `rollouts.parquet`."""
-        parts = self._all_parts()
-        if not parts:  # an earlier attempt came as far as here
-            return
         with appearing(self.folder / "rollouts.parquet") as whole, pq.ParquetWriter(whole, ROLLOUT) as writer:
-            for part in parts:
+            for part in self._all_parts():
                 writer.write_table(pq.read_table(part))
-        shutil.rmtree(self._parts)
 
     def _all_parts(self) -> list[Path]:
         return sorted(self._parts.glob("step-*.parquet"))

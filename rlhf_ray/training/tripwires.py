@@ -17,7 +17,7 @@ from rlhf_ray.config import Config
 from rlhf_ray.experience import Metrics
 
 Action = Literal["stop", "warn", "off"]
-NO_ADVANTAGE = 1e-6  # standard deviation of the advantages below which nothing can be learned
+FLAT = 1e-6  # standard deviation of scores or advantages below which nothing can be learned
 ENTROPY_LEFT = 0.2  # share of the first step's entropy
 ENDED = 0.5  # share of the responses that must end by themselves
 EMPTY = 2.0  # tokens a response; a mean below says that the policy just ends
@@ -30,12 +30,15 @@ class Tripwires(Config):
     """What a run does when a wire trips: stop, warn, or nothing."""
 
     frozen: Action = Field("stop", description="The first update left parameters of the policy unchanged.")
-    advantages: Action = Field("stop", description="All advantages are zero: nothing can be learned.")
-    kl: Action = Field("stop", description="KL to the reference above ppo.kl_limit.")
+    advantages: Action = Field("stop", description="All scores are the same, or all advantages zero.")
+    kl: Action = Field("stop", description="KL to the reference above kl_limit.")
     entropy: Action = Field("stop", description="Entropy below a fifth of what it was: one answer to everything.")
     endings: Action = Field("warn", description="Responses that do not end by themselves, or end at once.")
     repetition: Action = Field("warn", description="The same response again and again, or the same words in it.")
     divergence: Action = Field("warn", description="The reward rises while the judge's rubric falls.")
+    kl_limit: float = Field(
+        12.0, gt=0, description="KL a response to the SFT model, in nats, that the tuned model must stay below."
+    )
     patience: int = Field(3, ge=1, description="Steps in a row in which something is wrong before its wire trips.")
 
 
@@ -64,9 +67,9 @@ class Wire:
         return streak > 0 and (self.at_once or streak % patience == 0)
 
 
-def watch(history: History, tripwires: Tripwires, kl_limit: float, warn: Callable[[Alarm], None]) -> None:
+def watch(history: History, tripwires: Tripwires, warn: Callable[[Alarm], None]) -> None:
     """Look at the newest step. Raises Tripped where a wire that trips says stop."""
-    for alarm in alarms(history, tripwires.patience, kl_limit):
+    for alarm in alarms(history, tripwires.patience, tripwires.kl_limit):
         action: Action = getattr(tripwires, alarm.name)
         if action == "stop":
             raise Tripped(alarm)
@@ -78,6 +81,11 @@ def alarms(history: History, patience: int, kl_limit: float) -> list[Alarm]:
     """The wires that trip in the newest step, whatever is to be done about it."""
     tripped = [wire for wire in WIRES if wire.trips(history, kl_limit, patience)]
     return [Alarm(w.name, w.what(history, kl_limit), w.cause, w.remedy, len(history)) for w in tripped]
+
+
+def _is_flat(metrics: Metrics) -> bool:
+    """Whitened advantages are never flat: noise is blown up to their size. So the scores are looked at too."""
+    return metrics["objective/advantages_std"] < FLAT or metrics["objective/scores_std"] < FLAT
 
 
 def _exploited(history: History, kl_limit: float) -> bool:
@@ -101,7 +109,7 @@ def _mean(history: History, name: str) -> float:
 WIRES = (
     Wire(
         "frozen",
-        lambda history, _: history[-1].get("policy/changed_share", 1.0) < 1,
+        lambda history, _: history[-1].get("policy/changed_share", 1.0) < 1 and not _is_flat(history[-1]),
         lambda history, _: (
             f"the first update changed {history[-1]['policy/changed_share']:.0%} of the policy's tensors"
         ),
@@ -111,8 +119,8 @@ WIRES = (
     ),
     Wire(
         "advantages",
-        lambda history, _: history[-1]["objective/advantages_std"] < NO_ADVANTAGE,
-        lambda history, _: "all advantages are zero, so nothing can be learned",
+        lambda history, _: _is_flat(history[-1]),
+        lambda history, _: "all scores are the same or all advantages zero, so nothing can be learned",
         "a reward model that gives every response the same score, or groups whose responses are all alike",
         "look at objective/scores_std; use another reward model, a higher temperature or larger groups",
     ),
@@ -120,7 +128,8 @@ WIRES = (
         "kl",
         lambda history, limit: history[-1]["objective/kl"] > limit,
         lambda history, limit: (
-            f"KL to the reference is {history[-1]['objective/kl']:.1f} nats a response, above ppo.kl_limit ({limit:g})"
+            f"KL to the reference is {history[-1]['objective/kl']:.1f} nats a response, above "
+            f"tripwires.kl_limit ({limit:g})"
         ),
         "the policy chases the reward model to where that was never trained",
         "raise returns.kl_coef, lower learning.policy_lr, or set returns.kl_target",

@@ -225,7 +225,7 @@ class Learner:
         """Leave the gradient of a minibatch's mean loss a token in the models; the means of what was seen on the way.
 
         Every piece is divided by the token count of the whole, so neither the cut into pieces nor the number of ranks
-        changes anything.
+        changes more than the rounding.
         """
         for student in self.students:
             student.model.zero_grad()

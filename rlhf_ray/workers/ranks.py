@@ -9,6 +9,10 @@ import torch.distributed as dist
 from torch import Tensor
 
 
+class PeerLost(RuntimeError):
+    """Another rank died or did not come in time."""
+
+
 @dataclass(frozen=True)
 class Ranks:
     """Who learns together: this one is number `rank` of `size`. Alone there is nothing to add up.
@@ -42,7 +46,7 @@ class Ranks:
         if self.size == 1:
             return
         flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
-        dist.all_reduce(flat)
+        _all_reduce(flat)
         for tensor, sums in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
             tensor.copy_(sums.view_as(tensor))
 
@@ -51,12 +55,19 @@ class Ranks:
         if self.size == 1:
             return figures
         sums = torch.tensor(list(figures.values()), dtype=torch.float64, device=self.device)
-        dist.all_reduce(sums)
+        _all_reduce(sums)
         return dict(zip(figures, sums.tolist(), strict=True))
 
     def largest(self, figure: float) -> float:
         if self.size == 1:
             return figure
         largest = torch.tensor([figure], dtype=torch.float64, device=self.device)
-        dist.all_reduce(largest, op=dist.ReduceOp.MAX)
+        _all_reduce(largest, dist.ReduceOp.MAX)
         return float(largest)
+
+
+def _all_reduce(tensor: Tensor, op: dist.ReduceOp.RedOpType = dist.ReduceOp.SUM) -> None:
+    try:
+        dist.all_reduce(tensor, op=op)
+    except RuntimeError as error:
+        raise PeerLost(f"a learner lost another one ({str(error).splitlines()[0]})") from error

@@ -12,7 +12,7 @@ import torch
 
 from rlhf_ray.alarm import Tripped
 from rlhf_ray.algorithms.kl import NO_PENALTY, KlState
-from rlhf_ray.distributed.connection import connect, wait_for
+from rlhf_ray.distributed.connection import ActorLost, connect, wait_for
 from rlhf_ray.distributed.groups import LearnerGroup
 from rlhf_ray.distributed.team import RayTeam, assemble
 from rlhf_ray.experience import Experience, Metrics, Rollout, ScoredRollout
@@ -144,6 +144,17 @@ def test_what_is_wrong_with_one_share_is_said_by_all(policy_folder: str, reward_
         for ref in both:
             with pytest.raises(Tripped, match="ratio"):
                 wait_for([ref], "a learner", 60)
+
+
+def test_a_learner_that_dies_is_missed_by_the_others_at_once(
+    policy_folder: str, reward_folder: str, rollout: Rollout
+) -> None:
+    with assemble(config_of(2)) as team:
+        learner = team.learner(policy_folder, reward_folder)
+        experience = experience_of(learner, rollout)
+        ray.kill(learner.actors[1])
+        with pytest.raises(ActorLost):
+            learner.update(experience, NO_PENALTY)
 
 
 def test_more_learners_than_a_minibatch_has_episodes_are_refused() -> None:

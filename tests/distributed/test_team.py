@@ -151,18 +151,28 @@ def test_a_run_whose_learner_dies_goes_on_from_its_checkpoint_and_ends_the_same(
             workers = team.sampler(policy_folder), team.scorer(reward_folder, policy_folder), learner
             train(*workers, stream, config.ppo, config.returns, report, checkpoints, begin)
 
-    insist(attempt)
+    insist(attempt, progress=Checkpoints(tmp_path, every=1).newest_step)
     assert attempts == [0, 1]
     assert list(said.values()) == undisturbed
 
 
-def test_who_loses_an_actor_each_time_gives_up():
-    attempts = []
+@pytest.mark.parametrize(("steps", "times"), [([0] * 9, 3), ([0, 0, 5, 5, 5, 5], 4), ([0, 1, 2, 3, 4, 4, 4], 6)])
+def test_who_loses_an_actor_again_and_again_without_progress_gives_up(steps, times):
+    attempts, reached = [], iter(steps)
 
     def lose() -> None:
         attempts.append(1)
         raise ActorLost("learner.update: the actor died")
 
     with pytest.raises(ActorLost, match=r"learner\.update"):
-        insist(lose, attempts=3)
-    assert len(attempts) == 3
+        insist(lose, progress=lambda: next(reached), attempts=3)
+    assert len(attempts) == times
+
+
+def test_an_actor_that_cannot_start_is_no_lost_one(tmp_path):
+    config = config_of()
+    with assemble(config) as team, pytest.raises(RuntimeError, match="could not start") as error:
+        learner = team.learner(str(tmp_path), None)
+        learner.version()
+    assert not isinstance(error.value, ActorLost)
+    assert "expected a model folder with config.json, found none" in str(error.value)

@@ -28,7 +28,8 @@ CONFIG = {
     "sampling": {"prompt_tokens": 80, "response_tokens": 80, "rows": 8},
     "reward": {"epochs": 1},
     "learning": {"minibatch": 8},
-    "ppo": {"steps": STEPS, "episodes": 16, "save_every": 3},
+    "ppo": {"steps": STEPS, "episodes": 16},
+    "save_every": 3,
     "returns": {"kl_target": 1.0, "kl_horizon": 100},
 }
 
@@ -91,15 +92,16 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bits(undisturbe
     victims = [VICTIMS[number % len(VICTIMS)] for number in range(KILLS)]
     chance.shuffle(victims)
     log = tmp_path / "log"
-    process = start("train_ppo", config, log)
-    for victim in victims:
-        process = wait_until_it_learns(process, config, run, log)
-        time.sleep(chance.uniform(0, 3))
-        for target in family(process, victim):
-            target.send_signal(signal.SIGKILL)
-        if victim == "driver":
-            process.wait(timeout=60)
-            process = start("train_ppo", config, log)
+    process, hit = start("train_ppo", config, log), 0
+    for number, victim in enumerate(victims, start=1):
+        process = wait_for_step(number * STEPS // (KILLS + 1), process, config, run, log)
+        time.sleep(chance.uniform(0, 1))
+        targets = list(family(process, victim))
+        hit += len(targets)
+        process = kill(targets, process, config, log)
+    assert hit >= KILLS
+    process = wait_for_step(STEPS, process, config, run, log)  # and once more while it puts its results together
+    process = kill([psutil.Process(process.pid)], process, config, log)
     assert process.wait(timeout=600) == 0, log.read_text()[-3000:]
     assert result(run) == result(undisturbed)
     steps = [json.loads(line)["step"] for line in (run / "ppo" / "metrics.jsonl").read_text().splitlines()]
@@ -107,17 +109,27 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bits(undisturbe
     assert not list(run.glob(".unfinished-*"))
 
 
-def wait_until_it_learns(process: subprocess.Popen, config: Path, run: Path, log: Path) -> subprocess.Popen:
-    """Until another step has been written down; a driver that gave up is begun again, as a person would."""
-    begun, deadline = count_steps(run), time.monotonic() + 240
-    while count_steps(run) == begun:
+def kill(targets: list[psutil.Process], driver: subprocess.Popen, config: Path, log: Path) -> subprocess.Popen:
+    """Kill them; the driver is begun again, as a person would."""
+    for target in targets:
+        target.send_signal(signal.SIGKILL)
+    if driver.pid not in [target.pid for target in targets]:
+        return driver
+    driver.wait(timeout=60)
+    return start("train_ppo", config, log)
+
+
+def wait_for_step(step: int, process: subprocess.Popen, config: Path, run: Path, log: Path) -> subprocess.Popen:
+    """Until this step, which no attempt had come to before, is written down; a driver that gave up is begun again."""
+    deadline = time.monotonic() + 240
+    while count_steps(run) < step:
         assert time.monotonic() < deadline, log.read_text()[-3000:]
         if process.poll() not in (None, 0):
             process = start("train_ppo", config, log)
         assert process.poll() is None, "the run ended before all kills were done: give it more steps"
-        time.sleep(0.1)
+        time.sleep(0.05)
     return process
 
 
 def count_steps(run: Path) -> int:
-    return sum(len(path.read_text().splitlines()) for path in run.glob(".unfinished-ppo-*/metrics.jsonl"))
+    return sum(len(path.read_text().splitlines()) for path in run.glob(".unfinished-ppo-*/result/metrics.jsonl"))

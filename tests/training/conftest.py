@@ -56,7 +56,6 @@ class Run:
         lr: float = 1e-3,
         returns: Returns | None = None,
         tripwires: Tripwires | None = None,
-        kl_limit: float = 1e9,
         until: int | None = None,
         begin: Progress | None = None,
     ) -> list[Metrics]:
@@ -72,7 +71,7 @@ class Run:
             assert step == len(self.metrics) + 1
             self.metrics.append(metrics | self.opinion(scored))
             if tripwires:
-                watch(self.metrics, tripwires, kl_limit, self.warnings.append)
+                watch(self.metrics, tripwires, self.warnings.append)
             if step == until:
                 raise KeyboardInterrupt
 

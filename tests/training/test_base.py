@@ -8,7 +8,7 @@ import torch
 
 import rlhf_ray
 from rlhf_ray.config import load
-from rlhf_ray.evaluation.cards import file_digest
+from rlhf_ray.durable import file_digest
 from rlhf_ray.training.pretrain import Pretraining
 
 ROOT = Path(__file__).parent.parent.parent

@@ -24,7 +24,7 @@ def scored(rollout_of: Callable) -> ScoredRollout:
 def track(tmp_path: Path, tokenizer: Any, scored: ScoredRollout) -> Callable:
     def track(*steps: int, after: int = 0, finish: bool = False) -> list[dict[str, float]]:
         """Write these steps down; gives the history that is then known."""
-        with Tracker(tmp_path, tokenizer, after) as tracker:
+        with Tracker(tmp_path, tmp_path / "scratch" / "rollouts", tokenizer, after) as tracker:
             for step in steps:
                 tracker.record(step, scored, {"value": step / 10})
             if finish:
@@ -41,7 +41,7 @@ def lines(folder: Path) -> list[dict[str, float]]:
 def test_every_step_is_a_line_and_a_part(track: Callable, tmp_path: Path) -> None:
     assert track(1, 2, 3) == [{"value": 0.1}, {"value": 0.2}, {"value": 0.3}]
     assert lines(tmp_path) == [{"step": step, "value": step / 10} for step in (1, 2, 3)]
-    assert len(list((tmp_path / "rollouts").glob("*.parquet"))) == 3
+    assert len(list((tmp_path / "scratch" / "rollouts").glob("*.parquet"))) == 3
 
 
 def test_a_run_that_goes_on_keeps_what_was_before_and_drops_what_it_does_again(track: Callable, tmp_path: Path) -> None:
@@ -52,7 +52,6 @@ def test_a_run_that_goes_on_keeps_what_was_before_and_drops_what_it_does_again(t
     table = pq.read_table(tmp_path / "rollouts.parquet").to_pylist()
     assert [row["step"] for row in table] == [step for step in range(1, 7) for _ in range(2)]
     assert [row["sample"] for row in table] == [0, 1] * 6
-    assert not (tmp_path / "rollouts").exists()
 
 
 def test_a_run_that_begins_anew_forgets_everything(track: Callable, tmp_path: Path) -> None:
@@ -67,6 +66,13 @@ def test_finishing_again_changes_nothing(track: Callable, tmp_path: Path) -> Non
     before = (tmp_path / "rollouts.parquet").read_bytes()
     track(after=2, finish=True)
     assert (tmp_path / "rollouts.parquet").read_bytes() == before
+
+
+def test_rollouts_that_are_gone_are_missed(track: Callable, tmp_path: Path) -> None:
+    track(1, 2, 3)
+    (tmp_path / "scratch" / "rollouts" / "step-000002.parquet").unlink()
+    with pytest.raises(BadInput, match=r"rollouts: expected the 3 steps of the newest checkpoint, got 2"):
+        track(after=3)
 
 
 def test_a_record_that_is_shorter_than_its_checkpoint_is_an_error(track: Callable) -> None:

@@ -16,7 +16,8 @@ from rlhf_ray.workers.learner import Learner
 from rlhf_ray.workers.scorer import Scorer, Scoring
 
 FAST = {"steps": 24, "episodes": 32, "lr": 2e-2}
-ONLY = dict.fromkeys(Tripwires.model_fields, "off") | {"patience": 3}
+LIMITS = {"patience": 3, "kl_limit": 2.0}
+ONLY = dict.fromkeys(Tripwires.model_fields, "off") | LIMITS
 
 
 def only(*names: str, action: str = "stop") -> Tripwires:
@@ -53,20 +54,22 @@ def test_frozen_parameters(run: Any) -> None:
     assert len(run.metrics) == 1
 
 
-def test_no_advantage(run: Any) -> None:
+@pytest.mark.parametrize("advantage", ["gae", "group"])
+def test_no_advantage(run: Any, advantage: str) -> None:
+    """Groups leave nothing at all, and a critic only noise that is blown up; neither is a policy that is frozen."""
     run.judge = Indifferent()
-    returns = Returns(advantage="group", kl_coef=0.0)
+    returns = Returns(advantage=advantage, kl_coef=0.0)
     with pytest.raises(Tripped) as caught:
-        run.train(steps=8, returns=returns, tripwires=only("advantages"))
-    assert_says(caught.value, "advantages", "all advantages are zero")
+        run.train(steps=8, returns=returns, tripwires=only("advantages", "frozen"))
+    assert_says(caught.value, "advantages", "all scores are the same or all advantages zero")
     assert len(run.metrics) == 3
 
 
 def test_kl_above_its_limit(run: Any) -> None:
     run.judge = Paid(Scorer(run.reward, run.policy, Scoring(), 1.0))
     with pytest.raises(Tripped) as caught:
-        run.train(**FAST, tripwires=only("kl"), kl_limit=2.0)
-    assert_says(caught.value, "kl", r"KL to the reference is \d+\.\d nats a response, above ppo.kl_limit \(2\)")
+        run.train(**FAST, tripwires=only("kl"))
+    assert_says(caught.value, "kl", r"KL to the reference is \d+\.\d nats a response, above tripwires.kl_limit \(2\)")
 
 
 class Paid:
@@ -169,6 +172,7 @@ def healthy(step: int) -> Metrics:
         "objective/kl": 0.1 * step,
         "objective/entropy": 1.0 - 0.01 * step,
         "objective/scores": 0.02 * step,
+        "objective/scores_std": 0.9,
         "objective/rubric": 0.4 + 0.01 * step,
         "objective/rubric_error": 0.04,
         "response/eos_rate": 0.98,
@@ -200,4 +204,4 @@ def test_a_wire_waits_as_long_as_patience_lasts(name: str) -> None:
 
 
 def test_every_wire_can_be_told_what_to_do() -> None:
-    assert {wire.name for wire in WIRES} == set(Tripwires.model_fields) - {"patience"}
+    assert {wire.name for wire in WIRES} == set(Tripwires.model_fields) - set(LIMITS)
