@@ -45,10 +45,10 @@ def train_ppo(run: Run, folder: Path) -> None:
             begin = checkpoints.restore(learner)
             with Tracker(folder, scratch / "rollouts", tokenizer, after=begin.step if begin else 0) as tracker:
 
-                def report(step: int, scored: ScoredRollout, metrics: Metrics) -> None:
+                def report(step: int, scored: ScoredRollout, metrics: Metrics) -> bool:
                     tracker.record(step, scored, metrics | judge.opinion(scored))
                     progress(step, config.ppo.steps, {name: metrics[f"objective/{name}"] for name in ("scores", "kl")})
-                    watch(tracker.history, config.tripwires, warn)
+                    return watch(tracker.history, config.tripwires, warn)
 
                 train(sampler, scorer, learner, prompts, config.ppo, config.returns, report, checkpoints, begin)
                 tracker.finish()

@@ -41,7 +41,8 @@ class Improves(Remembers, Protocol):
     def save(self, folder: str) -> None: ...
 
 
-Report = Callable[[int, ScoredRollout, Metrics], None]
+# Hears of every iteration, and says whether it was good: one that was not is not worth a checkpoint.
+Report = Callable[[int, ScoredRollout, Metrics], bool]
 
 
 def train(
@@ -70,9 +71,10 @@ def train(
         update = learner.update(experience, penalty(returns, kl))
         weights = learner.weights()
         metrics = describe(scored, experience, kl) | update
-        report(step, scored, metrics)
+        is_good = report(step, scored, metrics)
         kl = control(kl, metrics["objective/kl"], returns, ppo.episodes)
-        checkpoints.save_if_due(Progress(step, kl), ppo.steps, learner)
+        if is_good:
+            checkpoints.save_if_due(Progress(step, kl), ppo.steps, learner)
     check_finished(ppo.steps, learner)
 
 

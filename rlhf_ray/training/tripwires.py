@@ -67,14 +67,19 @@ class Wire:
         return streak > 0 and (self.at_once or streak % patience == 0)
 
 
-def watch(history: History, tripwires: Tripwires, warn: Callable[[Alarm], None]) -> None:
-    """Look at the newest step. Raises Tripped where a wire that trips says stop."""
+def watch(history: History, tripwires: Tripwires, warn: Callable[[Alarm], None]) -> bool:
+    """Look at the newest step. Raises Tripped where a wire that trips says stop.
+
+    Says whether the step is good: no wire that may stop the run finds anything wrong with it, be it for the first time.
+    """
     for alarm in alarms(history, tripwires.patience, tripwires.kl_limit):
         action: Action = getattr(tripwires, alarm.name)
         if action == "stop":
             raise Tripped(alarm)
         if action == "warn":
             warn(alarm)
+    stopping = [wire for wire in WIRES if getattr(tripwires, wire.name) == "stop"]
+    return not any(wire.is_wrong(history, tripwires.kl_limit) for wire in stopping)
 
 
 def alarms(history: History, patience: int, kl_limit: float) -> list[Alarm]:

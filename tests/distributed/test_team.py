@@ -57,8 +57,9 @@ def learn(config: RunConfig, policy: str, reward: str, folder: Path) -> list[dic
         workers = team.sampler(policy), team.scorer(reward, policy), team.learner(policy, reward)
         checkpoints = Checkpoints(folder, every=1)
 
-        def report(step: int, scored: ScoredRollout, metrics: dict[str, float]) -> None:
+        def report(step: int, scored: ScoredRollout, metrics: dict[str, float]) -> bool:
             said.append(metrics)
+            return True
 
         train(*workers, stream, config.ppo, config.returns, report, checkpoints)
     return said
@@ -143,10 +144,11 @@ def test_a_run_whose_learner_dies_goes_on_from_its_checkpoint_and_ends_the_same(
             begin = checkpoints.restore(learner)
             attempts.append(begin.step if begin else 0)
 
-            def report(step: int, scored: ScoredRollout, metrics: dict[str, float]) -> None:
+            def report(step: int, scored: ScoredRollout, metrics: dict[str, float]) -> bool:
                 said[step] = metrics
                 if step == 2 and len(attempts) == 1:
                     ray.kill(learner.actors[0])
+                return True
 
             workers = team.sampler(policy_folder), team.scorer(reward_folder, policy_folder), learner
             train(*workers, stream, config.ppo, config.returns, report, checkpoints, begin)

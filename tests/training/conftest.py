@@ -67,13 +67,13 @@ class Run:
         self.prepare(self.learner)
         checkpoints = Checkpoints(self.folder, every=2)
 
-        def report(step: int, scored: ScoredRollout, metrics: Metrics) -> None:
+        def report(step: int, scored: ScoredRollout, metrics: Metrics) -> bool:
             assert step == len(self.metrics) + 1
             self.metrics.append(metrics | self.opinion(scored))
-            if tripwires:
-                watch(self.metrics, tripwires, self.warnings.append)
+            is_good = watch(self.metrics, tripwires, self.warnings.append) if tripwires else True
             if step == until:
                 raise KeyboardInterrupt
+            return is_good
 
         train(
             self.sampler,
