@@ -55,7 +55,7 @@ def rollout(rollout_of: Callable) -> Rollout:
 def experience_of(learner: Any, rollout: Rollout) -> Experience:
     old = learner.estimate(rollout)
     rollout = replace(rollout, logprobs=old.logprobs)
-    score = torch.linspace(-1, 1, len(rollout))
+    score = torch.linspace(-1, 1, len(rollout), dtype=old.logprobs.dtype)
     scored = ScoredRollout(rollout, score, torch.zeros_like(rollout.ended), old.logprobs - 0.1 * rollout.mask)
     return assess(scored, old, Returns(), KlState(0.05))
 
