@@ -54,6 +54,7 @@ def learn(config: RunConfig, policy: str, reward: str, folder: Path) -> list[dic
     stream = PromptStream(PROMPTS, load_tokenizer(policy), size=16, width=24, seed=config.seed)
     said: list[dict[str, float]] = []
     with assemble(config) as team:
+        torch.set_num_threads(1)  # as each actor has: sums over two threads are not the same bits every time
         workers = team.sampler(policy), team.scorer(reward, policy), team.learner(policy, reward)
         checkpoints = Checkpoints(folder, every=1)
 
@@ -65,16 +66,25 @@ def learn(config: RunConfig, policy: str, reward: str, folder: Path) -> list[dic
     return said
 
 
+def differences(one: list[dict[str, float]], other: list[dict[str, float]]) -> dict[tuple[int, str], tuple]:
+    """By step and name, the metrics that are not the same float for float."""
+    assert len(one) == len(other)
+    pairs = [
+        (step, name, a[name], b.get(name)) for step, (a, b) in enumerate(zip(one, other, strict=True)) for name in a
+    ]
+    return {(step, name): (a, b) for step, name, a, b in pairs if a != b}
+
+
 def test_a_group_of_one_is_the_worker_itself(metrics_of, policy_folder, reward_folder):
     alone = metrics_of(config_of(none=True), policy_folder, reward_folder)
-    group = metrics_of(config_of(threads_each=2), policy_folder, reward_folder)  # as many threads as without a cluster
-    assert alone == group
+    group = metrics_of(config_of(), policy_folder, reward_folder)
+    assert differences(alone, group) == {}
 
 
 def test_the_number_of_actors_changes_who_computes_never_what(metrics_of, policy_folder, reward_folder):
     one = metrics_of(config_of(), policy_folder, reward_folder)
     two = metrics_of(config_of(samplers=2, scorers=2), policy_folder, reward_folder)
-    assert one == two
+    assert differences(one, two) == {}
 
 
 def test_a_killed_sampler_comes_back_and_says_the_same(policy_folder):
