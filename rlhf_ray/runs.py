@@ -80,12 +80,11 @@ class RunConfig(Config):
                 f"got {self.learning.minibatch}"
             )
         smallest = self.ppo.episodes % self.learning.minibatch or self.learning.minibatch
-        if self.cluster != "none" and self.cluster.learners > smallest:
-            raise ValueError(
-                f"cluster.learners: expected at most {smallest}, the episodes of the smallest minibatch, "
-                f"got {self.cluster.learners}"
-            )
         learners = 1 if self.cluster == "none" else self.cluster.learners
+        if learners > smallest:
+            raise ValueError(
+                f"cluster.learners: expected at most {smallest}, the episodes of the smallest minibatch, got {learners}"
+            )
         for name, batch in (("reward", self.reward.batch), ("sft", 0 if self.sft == "none" else self.sft.batch)):
             if batch % learners:
                 raise ValueError(f"{name}.batch: expected a multiple of cluster.learners ({learners}), got {batch}")
