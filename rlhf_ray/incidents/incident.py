@@ -63,11 +63,18 @@ def incidents(*, heldout: bool) -> list[Incident]:
 
 
 def draw_incident(pool: list[Incident], rng: Random) -> Incident:
-    """One incident of the pool; one in twenty names neither service nor evidence, as the proof of concept's prompts."""
-    if rng.random() < 0.95:
-        return rng.choice(pool)
-    symptoms = [s for s in load_catalogue().symptoms if s not in PROOF_OF_CONCEPT_SYMPTOMS]
-    return Incident(rng.choice(symptoms))
+    """One incident of the pool; three in twenty name a service without evidence, and two more not even a service.
+
+    Those last are asked about as the proof of concept asked. Which causes can explain a symptom is learned from both.
+    """
+    chance = rng.random()
+    if chance < 0.10:
+        symptoms = [s for s in load_catalogue().symptoms if s not in PROOF_OF_CONCEPT_SYMPTOMS]
+        return Incident(rng.choice(symptoms))
+    with_evidence = chance >= 0.25
+    while bool((incident := rng.choice(pool)).cause) != with_evidence:
+        pass
+    return incident
 
 
 def _all_incidents() -> Iterator[Incident]:

@@ -138,13 +138,13 @@ class Kind(NamedTuple):
 
 
 KINDS = {
-    "good": Kind(Author.good, 0.34, 0.3, "Accepted."),
+    "good": Kind(Author.good, 0.30, 0.3, "Accepted."),
     "brief": Kind(Author.brief, 0.03, 0.02, "Returned: no mechanism."),
-    "vague": Kind(Author.vague, 0.12, 0.005, "Returned: no cause."),
+    "vague": Kind(Author.vague, 0.13, 0.005, "Returned: no cause."),
     "hedged": Kind(Author.hedged, 0.09, 0.02, "Returned: not conclusive."),
     "restated": Kind(Author.restated, 0.08, 0.005, "Returned: symptom only."),
-    "wrong_cause": Kind(Author.wrong_cause, 0.11, 0.17, "Returned: wrong cause."),
-    "wrong_component": Kind(Author.wrong_component, 0.03, 0.26, "Returned: wrong component."),
+    "wrong_cause": Kind(Author.wrong_cause, 0.13, 0.17, "Returned: wrong cause."),
+    "wrong_component": Kind(Author.wrong_component, 0.04, 0.26, "Returned: wrong component."),
     "wrong_mechanism": Kind(Author.wrong_mechanism, 0.02, 0.07, "Returned: wrong mechanism."),
     "wrong_fix": Kind(Author.wrong_fix, 0.04, 0.09, "Returned: wrong fix."),
     "no_resolution": Kind(Author.no_resolution, 0.05, 0.02, "Returned: no resolution."),

@@ -39,9 +39,9 @@ class Pretraining(Config):
     """The shipped base model and how it is made."""
 
     seed: int = Field(0, ge=0, description="Of the texts, their order, and the weights.")
-    statements: int = Field(130_000, ge=1, description="Statements to learn to write from.")
-    near_misses: int = Field(126_000, ge=0, description="Statements to be read for their reviews alone.")
-    steps: int = Field(16_000, ge=1, description="Optimizer steps.")
+    statements: int = Field(160_000, ge=1, description="Statements to learn to write from.")
+    near_misses: int = Field(160_000, ge=0, description="Statements to be read for their reviews alone.")
+    steps: int = Field(20_000, ge=1, description="Optimizer steps.")
     batch: int = Field(16, ge=1, description="Texts a step.")
     lr: float = Field(
         2.5e-3, gt=0, description="Peak learning rate; 100 steps of warm-up, then a cosine to a twentieth."
