@@ -11,6 +11,7 @@ from rlhf_ray.config import BadInput, load
 from rlhf_ray.distributed.connection import disconnect
 from rlhf_ray.runs import RunConfig
 from rlhf_ray.stages import Run, Stage, open_run
+from rlhf_ray.workers.rewards import check_functions
 
 USER_MISTAKE, TRIPPED, INTERRUPTED = 2, 3, 130
 
@@ -22,6 +23,7 @@ def perform(stages: Sequence[Stage], after: Callable[[Run], None] = lambda run: 
         if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help"):
             raise BadInput(f"expected python -m jobs.{Path(sys.argv[0]).stem} CONFIG [key=value …], got no CONFIG")
         config = load(RunConfig, sys.argv[1], sys.argv[2:])
+        check_functions(config.scoring.rewards)
         with open_run(config) as run:
             for stage in stages:
                 print(f"{stage.name}: …", file=sys.stderr, flush=True)

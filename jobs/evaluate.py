@@ -30,7 +30,8 @@ def evaluate(run: Run, folder: Path) -> None:
             weights, width = pack(load_causal(model), version), config.sampling.prompt_tokens
             rows, rollout = sample(sampler, tokenizer, questions.all, weights, width, SEED)
             sides[side] = judged(scored(rows, scorer.score(rollout)))
-    results = conclude(questions, sides["before"], sides["after"], config.tripwires.kl_limit)
+    rewards = config.scoring.rewards
+    results = conclude(questions, sides["before"], sides["after"], config.tripwires.kl_limit, rewards)
     (folder / "results.json").write_text(json.dumps(results, indent=2), encoding="utf-8")
     write_table(folder / "answers.parquet", [row | {"side": side} for side, rows in sides.items() for row in rows])
     write_report(run, folder, results, sides)

@@ -16,6 +16,7 @@ from rlhf_ray.stages import Run, Stage, scratch_of
 from rlhf_ray.training.checkpoint import Checkpoints
 from rlhf_ray.training.ppo import train
 from rlhf_ray.training.progress import Reporter, warn
+from rlhf_ray.training.replay import Recording
 from rlhf_ray.training.tracking import Tracker
 from rlhf_ray.training.tripwires import watch
 
@@ -27,30 +28,28 @@ def train_ppo(run: Run, folder: Path) -> None:
     check_same_vocabulary(sft, reward)
     tokenizer, rows = load_tokenizer(sft), read_table(run.path("world", "prompts.parquet"), PROMPT_COLUMNS)
     judge, progress = Judge(rows, tokenizer, config.sampling.prompt_tokens), Reporter("ppo")
-    scratch = scratch_of(folder)
+    scratch, names = scratch_of(folder), list(config.scoring.rewards)
     checkpoints = Checkpoints(scratch / "checkpoints", config.save_every)
-    prompts = PromptStream(
-        [row["prompt"] for row in rows],
-        tokenizer,
-        size=config.ppo.episodes,
-        width=config.sampling.prompt_tokens,
-        seed=config.seed,
-        samples=config.ppo.samples_per_prompt,
-    )
+    texts, ppo, width = [row["prompt"] for row in rows], config.ppo, config.sampling.prompt_tokens
+    samples = ppo.samples_per_prompt
+    prompts = PromptStream(texts, tokenizer, size=ppo.episodes, width=width, seed=config.seed, samples=samples)
+    recording = None if config.replay == "none" else Recording(Path(config.replay), tokenizer, ppo, config.sampling)
 
     def attempt() -> None:
         with assemble(config) as team:
-            sampler, scorer = team.sampler(sft), team.scorer(reward, sft)
+            sampler, scorer = recording or team.sampler(sft), team.scorer(reward, sft)
             learner = team.learner(sft, reward if config.returns.needs_critic else None)
             begin = checkpoints.restore(learner)
-            with Tracker(folder, scratch / "rollouts", tokenizer, after=begin.step if begin else 0) as tracker:
+            after = begin.step if begin else 0
+            with Tracker(folder, scratch / "rollouts", tokenizer, names, after) as tracker:
 
                 def report(step: int, scored: ScoredRollout, metrics: Metrics) -> bool:
                     tracker.record(step, scored, metrics | judge.opinion(scored))
-                    progress(step, config.ppo.steps, {name: metrics[f"objective/{name}"] for name in ("scores", "kl")})
+                    progress(step, ppo.steps, {name: metrics[f"objective/{name}"] for name in ("scores", "kl")})
                     return watch(tracker.history, config.tripwires, warn)
 
-                train(sampler, scorer, learner, prompts, config.ppo, config.returns, report, checkpoints, begin)
+                workers, is_live = (sampler, scorer, learner), recording is None
+                train(*workers, prompts, ppo, config.returns, report, checkpoints, begin, on_policy=is_live)
                 tracker.finish()
             learner.save(str((folder / "policy").resolve()))
 
@@ -63,7 +62,7 @@ def train_ppo(run: Run, folder: Path) -> None:
     tokenizer.save_pretrained(folder / "policy")
 
 
-SETTINGS = ("ppo", "learning", "returns", "scoring", "sampling")  # neither what stops a run nor what saves it
+SETTINGS = ("ppo", "learning", "returns", "scoring", "sampling", "replay")  # neither what stops a run nor what saves it
 STAGE = Stage("ppo", reads=("world", "sft", "reward"), settings=SETTINGS, work=train_ppo, resumes=True)
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 """An alarm: something is wrong with a run that is going, said so that a person can do something about it."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -31,3 +33,14 @@ class Tripped(RuntimeError):
 
 class NotFinite(Tripped, FloatingPointError):
     """A number that must be finite is not; no step was taken with it."""
+
+
+@contextmanager
+def happening_at(step: int) -> Iterator[None]:
+    """Where a worker raises Tripped, who knows nothing of steps, the alarm learns in which step it was."""
+    try:
+        yield
+    except Tripped as tripped:
+        if tripped.alarm.step is not None:
+            raise
+        raise type(tripped)(replace(tripped.alarm, step=step)) from tripped

@@ -15,13 +15,17 @@ class BadInput(ValueError):
     """A user's mistake, said in one line: the field or file, what was expected and what came."""
 
 
-class Config(BaseModel):
-    """Base of all configs: frozen, no unknown keys, no silent conversion of types."""
+class Strict(BaseModel):
+    """Data that comes from outside: frozen, no unknown keys, no silent conversion of types."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, validate_default=True)
 
 
-Kind = TypeVar("Kind", bound=Config)
+class Config(Strict):
+    """Base of all configs: what a user may set."""
+
+
+Kind = TypeVar("Kind", bound=Strict)
 
 
 def load(kind: type[Kind], path: str | Path, overrides: list[str] = []) -> Kind:  # noqa: B006  (never mutated)
@@ -32,10 +36,15 @@ def load(kind: type[Kind], path: str | Path, overrides: list[str] = []) -> Kind:
     values = _read(Path(path))
     for override in overrides:
         _set(values, override)
+    return check(kind, values, str(path))
+
+
+def check(kind: type[Kind], values: object, where: str) -> Kind:
+    """The values as a `kind`. Raises BadInput, naming the place, the field, what was expected and what came."""
     try:
         return kind.model_validate(values)
     except ValidationError as error:
-        raise BadInput(f"{path}: {_first_mistake(error, kind)}") from None
+        raise BadInput(f"{where}: {_first_mistake(error, kind)}") from None
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -67,7 +76,7 @@ def _set(values: dict[str, Any], override: str) -> None:
         raise BadInput(f"{key}: expected a YAML value, got {text!r}") from None
 
 
-def _first_mistake(error: ValidationError, kind: type[Config]) -> str:
+def _first_mistake(error: ValidationError, kind: type[Strict]) -> str:
     mistake = error.errors()[0]
     kinds = {found.__name__ for found in Config.__subclasses__()}  # pydantic names the branch of a union it tried
     path = [str(part) for part in mistake["loc"] if part not in kinds]
@@ -85,10 +94,12 @@ def _first_mistake(error: ValidationError, kind: type[Config]) -> str:
     return f"{where}: {said[0].lower()}{said[1:]}, got {mistake['input']!r}"
 
 
-def _keys_at(kind: type[Config], path: list[str]) -> list[str]:
+def _keys_at(kind: type[Strict], path: list[str]) -> list[str]:
     for part in path:
         field = kind.model_fields.get(part)
-        nested = [c for c in Config.__subclasses__() if field and c.__name__ in str(field.annotation)]
+        if field is None:  # a name that the user chose, such as a reward's
+            continue
+        nested = [c for c in Config.__subclasses__() if c.__name__ in str(field.annotation)]
         if not nested:
             return []
         kind = nested[0]

@@ -1,6 +1,7 @@
 """The nouns of the walk, in the order in which a batch meets them.
 
-Axes: `B` sequences, `P` prompt tokens (left-padded), `R` response tokens (right-padded).
+Axes: `B` sequences, `P` prompt tokens (left-padded), `R` response tokens (right-padded),
+`K` rewards.
 """
 
 from dataclasses import dataclass
@@ -37,13 +38,15 @@ class Rollout(Batch):
 
 @dataclass(frozen=True)
 class ScoredRollout(Batch):
-    """A rollout with the reward model's score of each response and the reference's view of each token.
+    """A rollout with the score of each response and the reference's view of each token.
 
-    `clipped` is True where the score was larger than it may be.
+    `parts` are the rewards that the score is the weighted sum of, one column each; `clipped` is True where that sum was
+    larger than it may be.
     """
 
     rollout: Rollout
     score: Float[Tensor, "B"]
+    parts: Float[Tensor, "B K"]
     clipped: Bool[Tensor, "B"]
     ref_logprobs: Float[Tensor, "B R"]
 

@@ -52,6 +52,9 @@ class RunConfig(Config):
         "none", description="Fine-tuning on the corpus; none: the base writes in the form already."
     )
     save_every: int = Field(5, ge=1, description="Iterations of PPO from one checkpoint to the next.")
+    replay: str = Field(
+        "none", min_length=1, description="A rollouts.parquet that PPO learns from without a sampler; none: it samples."
+    )
     world: World = World()
     collection: Collection = Collection()
     sampling: Sampling = Sampling()

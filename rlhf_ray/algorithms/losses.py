@@ -41,3 +41,13 @@ def clipped_share(
     """1.0 at each token whose ratio left the clip range, else 0.0."""
     ratio = (logprobs - old_logprobs).exp()
     return ((ratio - 1).abs() > clip).to(logprobs.dtype)
+
+
+def importance(
+    logprobs: Float[Tensor, "B R"], spoken_logprobs: Float[Tensor, "B R"], most: float
+) -> Float[Tensor, "B R"]:
+    """How much more likely each token is now than for the policy that spoke it, at most `most`; 1 where the two agree.
+
+    Weighs what another policy said; truncated, a few tokens cannot outweigh all others (Ionides, 2008).
+    """
+    return (logprobs - spoken_logprobs).exp().clamp(max=most)

@@ -12,9 +12,10 @@ from rlhf_ray.config import Config
 from rlhf_ray.data.tables import Row
 from rlhf_ray.evaluation import statistics, texts
 from rlhf_ray.experience import Metrics, ScoredRollout
-from rlhf_ray.incidents.rubric import CRITERIA, judge
+from rlhf_ray.incidents.rubric import CRITERIA, judge, rubric
 from rlhf_ray.incidents.world import incident_of, proof_of_concept_prompts, quality
 from rlhf_ray.text import decode_prompts, decode_responses, encode_prompts
+from rlhf_ray.workers.rewards import Reward, load_function
 
 FIGURES = ("rubric", "score", "kl", "tokens", "ended")
 
@@ -96,13 +97,21 @@ class Questions:
         return rows[:first], rows[first:second], rows[second:]
 
 
-def conclude(questions: Questions, before: list[Row], after: list[Row], kl_limit: float) -> dict[str, Any]:
+def judge_is_reward(rewards: dict[str, Reward]) -> bool:
+    """Whether training saw the judge: then the rubric proves nothing."""
+    return any(load_function(reward.source) is rubric for reward in rewards.values() if reward.is_function)
+
+
+def conclude(
+    questions: Questions, before: list[Row], after: list[Row], kl_limit: float, rewards: dict[str, Reward]
+) -> dict[str, Any]:
     """All that is said about before and after, from the judged answers to `questions.all`."""
     heldout, wordings, demo_answers = zip(questions.part(before), questions.part(after), strict=True)
     results = compare(*heldout)
     return results | {
         "kl_limit": kl_limit,
         "kl_within_limit": results["after"]["kl"]["mean"] < kl_limit,
+        "judge_is_reward": judge_is_reward(rewards),
         "heldout_wordings": compare(*wordings),
         "demo": demo(*demo_answers, questions.demo_samples),
     }

@@ -113,6 +113,7 @@ def alarms(results: Facts) -> dict[str, bool]:
     """Signs that the reward rose for the wrong reasons, or that text is no longer text. A figure that is NaN is one."""
     before, after, changes = results["before"], results["after"], results["difference"]
     return {
+        "unjudged": results["judge_is_reward"],
         "gamed": verdict(changes["score"]) == "rose" and verdict(changes["rubric"]) != "rose",
         "far": not results["kl_within_limit"],
         "repeated": not _finite(after["most_repeated_share"]) <= REPEATED_LIMIT,

@@ -1,5 +1,6 @@
 """An incident, the evidence that was found, and the prompt that asks for its analysis."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from random import Random
@@ -50,6 +51,31 @@ def ask(incident: Incident, rng: Random, wordings: Wordings = "seen") -> str:
             lines.append(extra)
     rng.shuffle(lines)
     return "\n".join([opening, *(f"- {line}" for line in lines)]) + "\n"
+
+
+OPENING = re.compile(r"Provide a Root Cause Analysis for the recent ([\w ]+?)(?: in (\w+))?\.")
+
+
+def read_prompt(prompt: str) -> Incident:
+    """The incident that a prompt asks about: its cause is the one that fits every line of evidence.
+
+    Raises ValueError where it is no prompt of this world.
+    """
+    first, *lines = prompt.strip().splitlines() or [""]
+    opening = OPENING.fullmatch(first)
+    if not opening or opening[1] not in load_catalogue().symptoms:
+        raise ValueError(f"expected a prompt for a Root Cause Analysis, got {prompt[:60]!r}")
+    fitting = [causes for line in lines if (causes := _leaving(line.removeprefix("- ")))]
+    causes = set.intersection(*fitting) if fitting else {""}
+    if len(causes) != 1:
+        raise ValueError(f"expected evidence of one cause, got {len(causes)} in {prompt[:60]!r}")
+    return Incident(opening[1], opening[2] or "", causes.pop())
+
+
+def _leaving(line: str) -> set[str]:
+    """The causes that leave this line of evidence; none where it is noise."""
+    causes = load_catalogue().causes.values()
+    return {cause.name for cause in causes if line in cause.signs.all or line in cause.triggers.all}
 
 
 def is_heldout(incident: Incident) -> bool:

@@ -7,7 +7,7 @@ from functools import cache
 from typing import Literal
 
 from rlhf_ray.incidents.catalogue import Phrases, load_catalogue
-from rlhf_ray.incidents.incident import Incident
+from rlhf_ray.incidents.incident import Incident, read_prompt
 
 MOST_WORDS = 80
 CONTRADICTED = 0.5  # an analysis that says something false is worth half of what its true parts are worth
@@ -88,6 +88,14 @@ def judge(incident: Incident, statement: str, *, finished: bool = True) -> Verdi
         not_stuffed=not said.is_stuffed(),
         contradicted=bool(named - right) or len(named) > 1 or bool(explained - meant) or bool(fixed - meant),
     )
+
+
+def rubric(prompts: list[str], completions: list[str]) -> list[float]:
+    """The scores of statements about the incidents that their prompts tell, in the form that a reward has.
+
+    Whoever trains on this has no judge left: the report says so.
+    """
+    return [judge(read_prompt(prompt), text).score for prompt, text in zip(prompts, completions, strict=True)]
 
 
 class _Reading:

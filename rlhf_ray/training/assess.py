@@ -1,6 +1,7 @@
 """Blame and credit: from what was judged and what was expected to an advantage for every token."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Literal, Self
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from rlhf_ray.algorithms.advantages import group_relative, leave_one_out, returns_to_go
 from rlhf_ray.algorithms.kl import NO_PENALTY, Estimator, KlPenalty, KlState, adaptive, fixed, kl_per_token
+from rlhf_ray.algorithms.losses import importance
 from rlhf_ray.algorithms.masked import masked_mean, whiten
 from rlhf_ray.algorithms.returns import generalized_advantages, shape_rewards
 from rlhf_ray.config import Config
@@ -40,6 +42,9 @@ class Returns(Config):
     kl_estimator: Estimator = Field("k1", description="Estimator of the KL that is paid for: k1, k2 or k3.")
     gamma: float = Field(1.0, gt=0, le=1, description="Discount a token.")
     lam: float = Field(0.95, ge=0, le=1, description="GAE's lambda.")
+    importance_limit: float = Field(
+        2.0, ge=1, description="Most that a token may weigh that another policy said; of use in a replay only."
+    )
     whiten_rewards: bool = Field(False, description="Give the rewards of a batch variance 1; their mean stays.")
 
     @model_validator(mode="after")
@@ -66,6 +71,12 @@ def assess(scored: ScoredRollout, old: Estimates, returns: Returns, kl: KlState)
     if returns.whiten_rewards:
         rewards = whiten(rewards, mask, keep_mean=True)
     return ESTIMATORS[returns.advantage](scored, old, rewards, returns)
+
+
+def correct(experience: Experience, limit: float) -> Experience:
+    """The experience of rollouts that another policy may have spoken: each token weighs what it is more likely now."""
+    weights = importance(experience.old.logprobs, experience.rollout.logprobs, limit)
+    return replace(experience, advantages=experience.advantages * weights)
 
 
 def penalty(returns: Returns, kl: KlState) -> KlPenalty:

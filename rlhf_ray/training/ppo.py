@@ -5,12 +5,12 @@ from typing import Protocol
 
 from pydantic import Field
 
-from rlhf_ray.alarm import Alarm, Tripped
+from rlhf_ray.alarm import Alarm, Tripped, happening_at
 from rlhf_ray.algorithms.kl import KlPenalty, KlState
 from rlhf_ray.config import Config
 from rlhf_ray.data.prompts import PromptStream
 from rlhf_ray.experience import Estimates, Experience, Metrics, PromptBatch, Rollout, ScoredRollout
-from rlhf_ray.training.assess import Returns, assess, control, describe, penalty
+from rlhf_ray.training.assess import Returns, assess, control, correct, describe, penalty
 from rlhf_ray.training.checkpoint import Checkpoints, Progress, Remembers
 from rlhf_ray.weights import Weights
 
@@ -55,22 +55,29 @@ def train(
     report: Report,
     checkpoints: Checkpoints,
     begin: Progress | None = None,
+    *,
+    on_policy: bool = True,
 ) -> None:
     """Improve the learner's policy until `ppo.steps` iterations are done, the first ones perhaps by an earlier run.
 
-    The workers may be plain objects or groups of actors. Raises Tripped where the run must not go on.
+    The workers may be plain objects or groups of actors. A sampler that does not speak with the learner's weights, such
+    as a recording, is not `on_policy`. Raises Tripped where the run must not go on.
     """
     weights = learner.weights()
     done, kl = (begin.step, begin.kl) if begin else (0, KlState(returns.kl_coef))
     for step in range(done + 1, ppo.steps + 1):
-        rollout = sampler.generate(prompts.batch(step - 1), weights, seed=step)
-        scored = scorer.score(rollout)
-        old = learner.estimate(rollout)
-        check_delivered(step, rollout, old)
-        experience = assess(scored, old, returns, kl)
-        update = learner.update(experience, penalty(returns, kl))
-        weights = learner.weights()
-        metrics = describe(scored, experience, kl) | update
+        with happening_at(step):
+            rollout = sampler.generate(prompts.batch(step - 1), weights, seed=step)
+            scored = scorer.score(rollout)
+            old = learner.estimate(rollout)
+            experience = assess(scored, old, returns, kl)
+            if on_policy:
+                check_delivered(step, rollout, old)
+            else:
+                experience = correct(experience, returns.importance_limit)
+            update = learner.update(experience, penalty(returns, kl))
+            weights = learner.weights()
+            metrics = describe(scored, experience, kl) | update
         is_good = report(step, scored, metrics)
         kl = control(kl, metrics["objective/kl"], returns, ppo.episodes)
         if is_good:

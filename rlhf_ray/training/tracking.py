@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -26,8 +27,10 @@ ROLLOUT = pa.schema(
         ("tokens", pa.int32()),
         ("score", pa.float32()),
         ("kl", pa.float32()),
+        ("response_ids", pa.list_(pa.int32())),
+        ("logprobs", pa.list_(pa.float32())),
     ]
-)
+)  # and `reward/<name>` of every reward
 
 
 class Tracker:
@@ -35,12 +38,16 @@ class Tracker:
     into `parts`, from which `finish` makes `rollouts.parquet`.
 
     What an earlier attempt wrote up to step `after` stays; what it wrote later will be done again. `history` has the
-    metrics of every step so far.
+    metrics of every step so far. `rewards` are the names of the score's parts.
     """
 
-    def __init__(self, folder: Path, parts: Path, tokenizer: PreTrainedTokenizerBase, after: int = 0) -> None:
+    def __init__(
+        self, folder: Path, parts: Path, tokenizer: PreTrainedTokenizerBase, rewards: Sequence[str], after: int = 0
+    ) -> None:
         self.folder = folder
         self.tokenizer = tokenizer
+        self.rewards = [f"reward/{name}" for name in rewards]
+        self.schema = pa.schema([*ROLLOUT, *((name, pa.float32()) for name in self.rewards)])
         self.after = after
         self.history: list[Metrics] = []
         self._metrics, self._parts = folder / "metrics.jsonl", parts
@@ -73,6 +80,7 @@ class Tracker:
         """Write down a step. It has reached the disk when this returns, so a checkpoint of the step may follow."""
         with appearing(self._parts / f"step-{step:06d}.parquet") as part:
             pq.write_table(self._table(step, scored), part)
+        metrics = metrics | dict(zip(self.rewards, scored.parts.mean(0).tolist(), strict=True))
         self._lines.write(json.dumps({"step": step} | metrics) + "\n")
         self._lines.flush()
         os.fsync(self._lines.fileno())
@@ -82,7 +90,7 @@ class Tracker:
 
     def finish(self) -> None:
         """Join the rollouts of all steps in `rollouts.parquet`."""
-        with appearing(self.folder / "rollouts.parquet") as whole, pq.ParquetWriter(whole, ROLLOUT) as writer:
+        with appearing(self.folder / "rollouts.parquet") as whole, pq.ParquetWriter(whole, self.schema) as writer:
             for part in self._all_parts():
                 writer.write_table(pq.read_table(part))
 
@@ -100,5 +108,7 @@ class Tracker:
             "tokens": rollout.mask.sum(1).tolist(),
             "score": scored.score.tolist(),
             "kl": response_kl(scored).tolist(),
-        }
-        return pa.table(columns, schema=ROLLOUT)
+            "response_ids": [row[mask].tolist() for row, mask in zip(rollout.tokens, rollout.mask, strict=True)],
+            "logprobs": [row[mask].tolist() for row, mask in zip(rollout.logprobs, rollout.mask, strict=True)],
+        } | dict(zip(self.rewards, scored.parts.T.tolist(), strict=True))
+        return pa.table(columns, schema=self.schema)

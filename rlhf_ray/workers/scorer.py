@@ -1,4 +1,4 @@
-"""The Scorer judges: a reward model's score a response, and the frozen reference's log-probability a token."""
+"""The Scorer judges: the rewards' weighted sum a response, and the frozen reference's log-probability a token."""
 
 import torch
 from pydantic import Field
@@ -10,13 +10,20 @@ from rlhf_ray.config import Config
 from rlhf_ray.experience import Rollout, ScoredRollout
 from rlhf_ray.models.loading import load_causal, load_tokenizer
 from rlhf_ray.models.policy import response_logprobs
-from rlhf_ray.models.scalar import Scalar, response_scores
+from rlhf_ray.workers.rewards import Reward, build
 
 
 class Scoring(Config):
-    """What becomes of the reward model's number."""
+    """What a response is worth."""
 
-    clip: float = Field(5.0, gt=0, description="Normalised scores are clipped to this many standard deviations.")
+    rewards: dict[str, Reward] = Field(
+        {"model": Reward()},
+        min_length=1,
+        description="The rewards by names of your own; the score is their weighted sum.",
+    )
+    clip: float = Field(
+        5.0, gt=0, description="The sum is clipped to this; the reward model's unit is its standard deviation."
+    )
     missing_eos_penalty: float = Field(1.0, ge=0, description="Taken off the score of a response that did not end.")
     rows: int = Field(64, ge=1, description="Responses scored together.")
 
@@ -26,9 +33,10 @@ class Scorer:
         self.scoring = scoring
         self.temperature = temperature
         self.device = device
-        self.reward = Scalar.load(reward).to(device)
+        tokenizer = load_tokenizer(reference)
+        self.rewards = {name: build(kind, reward, tokenizer, device) for name, kind in scoring.rewards.items()}
+        self.weights = torch.tensor([kind.weight for kind in scoring.rewards.values()], device=device)
         self.reference = load_causal(reference).to(device)
-        self.eos = load_tokenizer(reference).eos_token_id
 
     def score(self, rollout: Rollout) -> ScoredRollout:
         """Judge every response. Raises NotFinite, naming the sample, where a score is not a number."""
@@ -36,24 +44,25 @@ class Scorer:
 
     @torch.no_grad()
     def _score(self, rollout: Rollout) -> ScoredRollout:
-        raw = response_scores(self.reward, rollout, self.eos)
-        _check_finite(raw, rollout)
+        parts = torch.stack([_finite(name, reward(rollout), rollout) for name, reward in self.rewards.items()], dim=1)
+        raw = (parts * self.weights).sum(1)
         penalty = self.scoring.missing_eos_penalty * (~rollout.ended)
         clipped = raw.abs() > self.scoring.clip
         score = raw.clamp(-self.scoring.clip, self.scoring.clip) - penalty
         ref_logprobs, _ = response_logprobs(self.reference, rollout, self.temperature)
-        return ScoredRollout(rollout, score, clipped, ref_logprobs)
+        return ScoredRollout(rollout, score, parts, clipped, ref_logprobs)
 
 
-def _check_finite(scores: Tensor, rollout: Rollout) -> None:
+def _finite(name: str, scores: Tensor, rollout: Rollout) -> Tensor:
     wrong = (~scores.isfinite()).nonzero()[:, 0]
     if len(wrong):
         sample = int(rollout.prompt.sample[wrong[0]])
         raise NotFinite(
             Alarm(
                 "score",
-                f"the reward model gave {float(scores[wrong[0]])} for sample {sample}",
-                "a reward model whose training diverged, or a damaged model folder",
-                "look at the reward model's metrics, and train it again with a lower reward.lr",
+                f"the reward {name!r} gave {float(scores[wrong[0]])} for sample {sample}",
+                "a reward model whose training diverged, a damaged model folder, or a function that divides by 0",
+                "look at the reward itself; train a reward model again with a lower reward.lr",
             )
         )
+    return scores

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from rlhf_ray.algorithms.losses import clipped_share, policy_loss, value_loss
+from rlhf_ray.algorithms.losses import clipped_share, importance, policy_loss, value_loss
 
 CLIP = 0.2
 SEEDS = st.integers(0, 2**32 - 1)
@@ -110,3 +110,11 @@ def test_a_token_is_counted_as_clipped_once_its_ratio_left_the_range() -> None:
     ratios = torch.tensor([[0.5, 0.79, 0.81, 1.0, 1.19, 1.21, 3.0]])
     shares = clipped_share(ratios.log(), torch.zeros_like(ratios), CLIP)
     assert shares.tolist() == [[1.0, 1.0, 0.0, 0.0, 0.0, 1.0, 1.0]]
+
+
+@given(SEEDS, st.floats(1, 5))
+def test_what_another_policy_said_weighs_what_it_is_more_likely_now_up_to_the_limit(seed: int, most: float) -> None:
+    now, spoken = numbers(seed, 2)
+    weights = importance(now, spoken, most)
+    torch.testing.assert_close(weights, torch.minimum((now - spoken).exp(), torch.tensor(most, dtype=torch.float64)))
+    assert torch.equal(importance(now, now, most), torch.ones_like(now))

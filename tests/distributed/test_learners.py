@@ -56,7 +56,9 @@ def experience_of(learner: Any, rollout: Rollout) -> Experience:
     old = learner.estimate(rollout)
     rollout = replace(rollout, logprobs=old.logprobs)
     score = torch.linspace(-1, 1, len(rollout), dtype=old.logprobs.dtype)
-    scored = ScoredRollout(rollout, score, torch.zeros_like(rollout.ended), old.logprobs - 0.1 * rollout.mask)
+    scored = ScoredRollout(
+        rollout, score, score[:, None], torch.zeros_like(rollout.ended), old.logprobs - 0.1 * rollout.mask
+    )
     return assess(scored, old, Returns(), KlState(0.05))
 
 

@@ -134,7 +134,7 @@ def test_what_a_worker_raises_arrives_as_it_is(metrics_of, policy_folder, tmp_pa
     torch.nn.init.constant_(broken.score.weight, float("nan"))
     broken.config.score_mean, broken.config.score_std = 0.0, 1.0
     broken.save_pretrained(tmp_path)
-    with pytest.raises(FloatingPointError, match="score: the reward model gave nan for sample 0"):
+    with pytest.raises(FloatingPointError, match="score at step 1: the reward 'model' gave nan for sample 0"):
         metrics_of(config_of(), policy_folder, str(tmp_path))
 
 

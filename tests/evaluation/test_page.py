@@ -53,7 +53,12 @@ def demo(prompt: str) -> Facts:
 def make_facts() -> Facts:
     """Arguments of `write_page` about a run that went well."""
     keys = [curve.key for curve in CURVES]
-    more = {"kl_limit": 12.0, "kl_within_limit": True, "demo": [demo(f"demo {n}") for n in range(3)]}
+    more = {
+        "kl_limit": 12.0,
+        "kl_within_limit": True,
+        "judge_is_reward": False,
+        "demo": [demo(f"demo {n}") for n in range(3)],
+    }
     kinds = {"vague_cause": {"rows": 120, "accuracy": 0.983}}
     return {
         "results": compared() | {"heldout_wordings": compared()} | more,
@@ -164,6 +169,7 @@ def test_headline_claims_no_rise_that_chance_explains(tmp_path: Path, facts: Fac
 
 
 FAILINGS: dict[str, list[tuple[str | None, str, Any]]] = {
+    "unjudged": [(None, "judge_is_reward", True)],
     "gamed": [("difference", "rubric", around(-0.01, 0.03)), ("difference", "rubric", NOTHING)],
     "far": [(None, "kl_within_limit", False)],
     "repeated": [("after", "most_repeated_share", 0.21), ("after", "most_repeated_share", math.nan)],
@@ -187,7 +193,14 @@ def test_every_alarm_is_a_named_warning(tmp_path: Path, facts: Facts) -> None:
         fail(facts["results"], *found[0])
     page = written(tmp_path, facts)
     assert Tags(page).all("data-alarm") == list(FAILINGS)
-    for name in ("model is being gamed", "over its limit", "answer for everything", "do not end", "Variety is lost"):
+    for name in (
+        "Judge and reward are the same",
+        "model is being gamed",
+        "over its limit",
+        "answer for everything",
+        "do not end",
+        "Variety is lost",
+    ):
         assert name in words(page)
 
 

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from rlhf_ray.incidents.catalogue import load_catalogue
 from rlhf_ray.incidents.incident import Incident, incidents
-from rlhf_ray.incidents.rubric import CRITERIA, judge
+from rlhf_ray.incidents.rubric import CRITERIA, judge, rubric
 from rlhf_ray.incidents.statements import KINDS, write
+from rlhf_ray.incidents.world import incident_of, make_corpus
 
 CASES = yaml.safe_load(Path(__file__).with_name("statements.yaml").read_text(encoding="utf-8"))
 INCIDENTS = incidents(heldout=False) + incidents(heldout=True)
@@ -214,3 +215,10 @@ def pieces() -> st.SearchStrategy[str]:
 @given(incident=st.sampled_from(some_incidents(100, seed=13)), statement=pieces(), finished=st.booleans())
 def test_any_text_can_be_judged(incident: Incident, statement: str, finished: bool) -> None:
     assert 0.0 <= judge(incident, statement, finished=finished).score <= 1.0
+
+
+def test_as_a_reward_it_says_what_it_says_as_a_judge() -> None:
+    rows = make_corpus(200, seed=14)
+    scores = rubric([row["prompt"] for row in rows], [row["completion"] for row in rows])
+    assert scores == [judge(incident_of(row), row["completion"]).score for row in rows]
+    assert min(scores) < 0.3 < 0.9 < max(scores)

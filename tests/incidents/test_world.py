@@ -9,7 +9,7 @@ import pytest
 
 from rlhf_ray.data.tables import Row
 from rlhf_ray.incidents.catalogue import Cause, load_catalogue
-from rlhf_ray.incidents.incident import PROOF_OF_CONCEPT_SYMPTOMS, incidents, is_heldout
+from rlhf_ray.incidents.incident import PROOF_OF_CONCEPT_SYMPTOMS, incidents, is_heldout, read_prompt
 from rlhf_ray.incidents.raters import LIKED_FROM, Rater, deserves_thumb_up, gather_raters
 from rlhf_ray.incidents.statements import KINDS, write
 from rlhf_ray.incidents.world import (
@@ -383,3 +383,17 @@ def test_thumbs_mostly_agree_with_the_truth(corpus: list[Row]) -> None:
 def test_an_answer_that_did_not_end_is_worth_less(corpus: list[Row]) -> None:
     good = next(row for row in corpus if row["kind"] == "good")
     assert quality(good | {"ended": False}) < quality(good) == pytest.approx(1.0)
+
+
+def test_a_prompt_tells_its_incident_again(train: list[Row], heldout: list[Row], reworded: list[Row]) -> None:
+    for row in [*train, *heldout, *reworded, *proof_of_concept_prompts()]:
+        assert read_prompt(row["prompt"]) == incident_of(row)
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    ["", "What happened?", "Provide a Root Cause Analysis for the recent picnic.", "- a line\n- of evidence"],
+)
+def test_what_is_no_prompt_of_this_world_is_an_error(prompt: str) -> None:
+    with pytest.raises(ValueError, match="expected a prompt for a Root Cause Analysis"):
+        read_prompt(prompt)

@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
@@ -35,9 +36,9 @@ def write_config(folder: Path, **more) -> Path:
     return path
 
 
-def call(job: str, config: Path, *words: str) -> subprocess.CompletedProcess:
+def call(job: str, config: Path, *words: str, **variables: str) -> subprocess.CompletedProcess:
     command = [sys.executable, "-m", f"jobs.{job}", str(config), *words]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"OMP_NUM_THREADS": "1"} | variables
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False, env=environment)
 
 
@@ -137,6 +138,39 @@ def test_the_same_seed_gives_the_same_metrics_also_without_ray(finished, tmp_pat
         done = call("pipeline", config)
         assert done.returncode == 0, done.stderr[-3000:]
         assert metrics(config.parent / "run" / "seed-5") == metrics(run)
+
+
+def test_rewards_of_ones_own_reach_the_actors_and_the_page_says_that_the_judge_was_one(tmp_path):
+    (tmp_path / "my_rewards.py").write_text(
+        "def brevity(prompts, completions):\n    return [-float(len(text)) for text in completions]\n", encoding="utf-8"
+    )
+    rewards = {
+        "thumbs": {"source": "model"},
+        "brevity": {"source": "my_rewards:brevity", "weight": 0.01},
+        "judge": {"source": "rlhf_ray.incidents.rubric:rubric"},
+    }
+    config = write_config(tmp_path / "mine", scoring={"rewards": rewards, "clip": 100.0})
+    done = call("pipeline", config, PYTHONPATH=str(tmp_path))
+    assert done.returncode == 0, done.stderr[-3000:]
+    run = config.parent / "run" / "seed-5"
+    rows = pq.read_table(run / "ppo" / "rollouts.parquet").to_pylist()
+    for row in rows:
+        assert row["reward/brevity"] == -len(row["completion"])
+        assert 0 <= row["reward/judge"] <= 1
+    for line in metrics(run):
+        of_step = [row["reward/judge"] for row in rows if row["step"] == line["step"]]
+        assert line["reward/judge"] == pytest.approx(sum(of_step) / len(of_step))
+    assert json.loads((run / "summary.json").read_text(encoding="utf-8"))["judge_is_reward"] is True
+    assert 'data-alarm="unjudged"' in (run / "report" / "index.html").read_text(encoding="utf-8")
+
+
+def test_a_replay_with_the_runs_own_settings_learns_what_the_run_learned(finished, tmp_path):
+    _, run = finished
+    config = write_config(tmp_path / "replayed", replay=str(run / "ppo" / "rollouts.parquet"), cluster="none")
+    done = call("pipeline", config)
+    assert done.returncode == 0, done.stderr[-3000:]
+    for again, before in zip(metrics(config.parent / "run" / "seed-5"), metrics(run), strict=True):
+        assert again == pytest.approx(before, rel=1e-2, abs=1e-3)
 
 
 def test_the_whole_loop_on_another_model_which_sft_teaches_under_ray_train(model_folder, tmp_path):

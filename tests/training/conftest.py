@@ -28,7 +28,7 @@ class Judge:
     def score(self, rollout: Rollout) -> ScoredRollout:
         liked = ((rollout.tokens == LIKED) & rollout.mask).sum(1)
         score = liked / rollout.mask.sum(1)
-        return ScoredRollout(rollout, score, torch.zeros_like(rollout.ended), rollout.logprobs)
+        return ScoredRollout(rollout, score, score[:, None], torch.zeros_like(rollout.ended), rollout.logprobs)
 
 
 class Run:
@@ -40,6 +40,7 @@ class Run:
         self.tokenizer = tokenizer
         self.sampler = Sampler(policy, SAMPLING, run_seed=3)
         self.judge = Judge()
+        self.on_policy = True
         self.opinion: Callable[[ScoredRollout], Metrics] = lambda scored: {}
         self.prepare: Callable[[Learner], None] = lambda learner: None
         self.metrics: list[Metrics] = []
@@ -85,6 +86,7 @@ class Run:
             report,
             checkpoints,
             begin or checkpoints.restore(self.learner),
+            on_policy=self.on_policy,
         )
         return self.metrics
 

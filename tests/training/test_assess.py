@@ -26,7 +26,7 @@ def judged(seed: int, lengths: list[int]) -> tuple[ScoredRollout, CriticEstimate
     )
     rollout = Rollout(prompt, tokens, mask, logprobs, torch.tensor(lengths) < 4)
     scores = torch.randn(len(lengths), generator=generator)
-    return ScoredRollout(rollout, scores, scores.abs() > 1, ref), CriticEstimates(logprobs, values)
+    return ScoredRollout(rollout, scores, scores[:, None], scores.abs() > 1, ref), CriticEstimates(logprobs, values)
 
 
 def worth(scored: ScoredRollout, coef: float) -> Tensor:

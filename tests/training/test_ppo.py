@@ -109,3 +109,11 @@ def test_a_single_token_found_differently_likely_is_noticed(rollout_of: Callable
     logprobs[1, 0] += change
     with pytest.raises(RuntimeError, match="weights"):
         check_delivered(1, rollout, replace(old, logprobs=logprobs))
+
+
+def test_off_policy_the_policy_learns_from_what_it_did_not_say(run: Any) -> None:
+    speaker = run.sampler
+    run.sampler, run.on_policy = Deaf(speaker), False
+    metrics = run.train(steps=12, episodes=32, lr=1e-2)
+    said_now = run.judge.score(speaker.generate(run.stream(128).batch(0), run.learner.weights(), seed=99))
+    assert float(said_now.score.mean()) > metrics[0]["objective/scores"] + 0.2

@@ -13,18 +13,21 @@ from rlhf_ray.config import BadInput
 from rlhf_ray.experience import ScoredRollout
 from rlhf_ray.training.tracking import Tracker
 
+REWARDS = {"reward/taste": 0.375, "reward/brevity": 0.125}  # the means of what is scored here
+
 
 @pytest.fixture
 def scored(rollout_of: Callable) -> ScoredRollout:
     rollout = rollout_of([[5, 6], [7]], [[20, 21, 0], [22, 23]])
-    return ScoredRollout(rollout, torch.tensor([0.5, -0.5]), torch.zeros_like(rollout.ended), rollout.logprobs)
+    parts = torch.tensor([[0.25, 0.75], [0.5, -0.5]])
+    return ScoredRollout(rollout, torch.tensor([0.5, -0.5]), parts, torch.zeros_like(rollout.ended), rollout.logprobs)
 
 
 @pytest.fixture
 def track(tmp_path: Path, tokenizer: Any, scored: ScoredRollout) -> Callable:
     def track(*steps: int, after: int = 0, finish: bool = False) -> list[dict[str, float]]:
         """Write these steps down; gives the history that is then known."""
-        with Tracker(tmp_path, tmp_path / "scratch" / "rollouts", tokenizer, after) as tracker:
+        with Tracker(tmp_path, tmp_path / "scratch" / "rollouts", tokenizer, ["taste", "brevity"], after) as tracker:
             for step in steps:
                 tracker.record(step, scored, {"value": step / 10})
             if finish:
@@ -39,14 +42,14 @@ def lines(folder: Path) -> list[dict[str, float]]:
 
 
 def test_every_step_is_a_line_and_a_part(track: Callable, tmp_path: Path) -> None:
-    assert track(1, 2, 3) == [{"value": 0.1}, {"value": 0.2}, {"value": 0.3}]
-    assert lines(tmp_path) == [{"step": step, "value": step / 10} for step in (1, 2, 3)]
+    assert track(1, 2, 3) == [{"value": value} | REWARDS for value in (0.1, 0.2, 0.3)]
+    assert lines(tmp_path) == [{"step": step, "value": step / 10} | REWARDS for step in (1, 2, 3)]
     assert len(list((tmp_path / "scratch" / "rollouts").glob("*.parquet"))) == 3
 
 
 def test_a_run_that_goes_on_keeps_what_was_before_and_drops_what_it_does_again(track: Callable, tmp_path: Path) -> None:
     track(1, 2, 3, 4, 5)
-    assert track(4, after=3) == [{"value": 0.1}, {"value": 0.2}, {"value": 0.3}, {"value": 0.4}]
+    assert track(4, after=3) == [{"value": value} | REWARDS for value in (0.1, 0.2, 0.3, 0.4)]
     assert [line["step"] for line in lines(tmp_path)] == [1, 2, 3, 4]
     track(5, 6, after=4, finish=True)
     table = pq.read_table(tmp_path / "rollouts.parquet").to_pylist()
@@ -59,6 +62,15 @@ def test_a_run_that_begins_anew_forgets_everything(track: Callable, tmp_path: Pa
     track(1, finish=True)
     assert [line["step"] for line in lines(tmp_path)] == [1]
     assert len(pq.read_table(tmp_path / "rollouts.parquet")) == 2
+
+
+def test_a_rollout_is_written_with_its_tokens_and_with_every_reward_by_name(track: Callable, tmp_path: Path) -> None:
+    track(1, finish=True)
+    one, other = pq.read_table(tmp_path / "rollouts.parquet").to_pylist()
+    assert (one["response_ids"], other["response_ids"]) == ([20, 21, 0], [22, 23])
+    assert (one["logprobs"], other["logprobs"]) == ([0.0] * 3, [0.0] * 2)
+    assert (one["reward/taste"], one["reward/brevity"], one["score"]) == (0.25, 0.75, 0.5)
+    assert (other["reward/taste"], other["reward/brevity"], other["score"]) == (0.5, -0.5, -0.5)
 
 
 def test_finishing_again_changes_nothing(track: Callable, tmp_path: Path) -> None:

@@ -29,7 +29,13 @@ class Indifferent:
     """Gives every response the same score."""
 
     def score(self, rollout: Rollout) -> ScoredRollout:
-        return ScoredRollout(rollout, torch.ones(len(rollout)), torch.zeros_like(rollout.ended), rollout.logprobs)
+        return ScoredRollout(
+            rollout,
+            torch.ones(len(rollout)),
+            torch.ones(len(rollout), 1),
+            torch.zeros_like(rollout.ended),
+            rollout.logprobs,
+        )
 
 
 def assert_says(tripped: Tripped, name: str, what: str) -> None:
@@ -81,7 +87,7 @@ class Paid:
     def score(self, rollout: Rollout) -> ScoredRollout:
         scored = self.scorer.score(rollout)
         liked = ((rollout.tokens == 30) & rollout.mask).sum(1) / rollout.mask.sum(1)
-        return ScoredRollout(rollout, liked, scored.clipped, scored.ref_logprobs)
+        return ScoredRollout(rollout, liked, liked[:, None], scored.clipped, scored.ref_logprobs)
 
 
 def test_entropy_that_collapses(run: Any) -> None:
@@ -121,9 +127,9 @@ def test_a_judge_that_agrees_with_the_reward_is_no_alarm(run: Any) -> None:
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
 def test_a_score_that_is_no_number(run: Any, value: float) -> None:
     scorer = Scorer(run.reward, run.policy, Scoring(), 1.0)
-    torch.nn.init.constant_(scorer.reward.classifier.score.weight, value)
+    torch.nn.init.constant_(scorer.rewards["model"].scalar.classifier.score.weight, value)
     run.judge = scorer
-    with pytest.raises(NotFinite, match=r"score: the reward model gave .* for sample 0. Likely cause"):
+    with pytest.raises(NotFinite, match=r"score at step 1: the reward 'model' gave .* for sample 0. Likely cause"):
         run.train(steps=2)
 
 

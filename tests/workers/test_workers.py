@@ -76,7 +76,7 @@ def learner(policy_folder: str, reward_folder: str) -> Learner:
 def experience_of(learner: Learner, rollout: Rollout) -> Experience:
     """Every second response was good, the others were bad."""
     score = torch.tensor([1.0, -1.0]).repeat(len(rollout))[: len(rollout)]
-    scored = ScoredRollout(rollout, score, torch.zeros_like(rollout.ended), rollout.logprobs)
+    scored = ScoredRollout(rollout, score, score[:, None], torch.zeros_like(rollout.ended), rollout.logprobs)
     return assess(scored, learner.estimate(rollout), Returns(), KlState(0.05))
 
 
@@ -148,7 +148,7 @@ def test_a_score_that_is_no_number_is_an_error_that_names_the_sample(
     policy_folder: str, reward_folder: str, rollout: Rollout
 ) -> None:
     scorer = scorer_of(reward_folder, policy_folder)
-    torch.nn.init.constant_(scorer.reward.classifier.score.weight, torch.nan)
+    torch.nn.init.constant_(scorer.rewards["model"].scalar.classifier.score.weight, torch.nan)
     with pytest.raises(FloatingPointError, match="nan for sample 2"):
         scorer.score(rollout[2:])
 
@@ -158,7 +158,7 @@ def test_only_the_sample_whose_score_is_no_number_is_named(
 ) -> None:
     scorer = scorer_of(reward_folder, policy_folder, rows=2)
     with torch.no_grad():
-        scorer.reward.classifier.get_input_embeddings().weight[50] = torch.inf
+        scorer.rewards["model"].scalar.classifier.get_input_embeddings().weight[50] = torch.inf
     healthy = rollout_of([[5]] * 4, [[20, EOS], [21, EOS], [22, 23, EOS], [24, EOS]])
     assert scorer.score(healthy).score.isfinite().all()
     with pytest.raises(FloatingPointError, match="for sample 2"):
@@ -306,7 +306,7 @@ def learned(policy: str, critic: str | None, rollout: Rollout, **learning: float
     learner = learner_of(policy, critic, **{"policy_lr": 1e-3, "epochs": 2, "minibatch": 6} | learning)
     returns = Returns(advantage="gae" if critic else "reinforce++")
     score = torch.linspace(-1, 1, len(rollout))
-    scored = ScoredRollout(rollout, score, torch.zeros_like(rollout.ended), rollout.logprobs)
+    scored = ScoredRollout(rollout, score, score[:, None], torch.zeros_like(rollout.ended), rollout.logprobs)
     metrics = learner.update(assess(scored, learner.estimate(rollout), returns, KlState(0.05)))
     return metrics, learner
 
