@@ -18,7 +18,8 @@ def collect_thumbs(run: Run, folder: Path) -> None:
     config, sft = run.config, str(run.path("sft").resolve())
     prompts = read_table(run.path("world", "prompts.parquet"), PROMPT_COLUMNS)
     with assemble(config) as team:
-        sampler, tokenizer, weights = team.sampler(sft), load_tokenizer(sft), pack(load_causal(sft), version=0)
+        sampler, tokenizer = team.sampler(sft), load_tokenizer(sft)
+        weights = pack(load_causal(sft).parameters(), version=0)
 
         def speak(rows: list[Row]) -> list[Row]:
             return sample(sampler, tokenizer, rows, weights, config.sampling.prompt_tokens, seed=0)[0]

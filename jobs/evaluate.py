@@ -27,7 +27,7 @@ def evaluate(run: Run, folder: Path) -> None:
     with assemble(config) as team:
         sampler, scorer = team.sampler(sft), team.scorer(str(run.path("reward").resolve()), sft)
         for version, (side, model) in enumerate({"before": sft, "after": str(run.path("ppo", "policy"))}.items()):
-            weights, width = pack(load_causal(model), version), config.sampling.prompt_tokens
+            weights, width = pack(load_causal(model).parameters(), version), config.sampling.prompt_tokens
             rows, rollout = sample(sampler, tokenizer, questions.all, weights, width, SEED)
             sides[side] = judged(scored(rows, scorer.score(rollout)))
     rewards = config.scoring.rewards

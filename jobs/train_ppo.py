@@ -1,9 +1,7 @@
 """Improve the SFT model with PPO against the reward model. A stopped run goes on from its newest checkpoint."""
 
-import sys
 from pathlib import Path
 
-from rlhf_ray.alarm import Tripped
 from rlhf_ray.data.prompts import PromptStream
 from rlhf_ray.data.tables import read_table
 from rlhf_ray.distributed.recovery import insist
@@ -31,14 +29,14 @@ def train_ppo(run: Run, folder: Path) -> None:
     scratch, names = scratch_of(folder), list(config.scoring.rewards)
     checkpoints = Checkpoints(scratch / "checkpoints", config.save_every)
     texts, ppo, width = [row["prompt"] for row in rows], config.ppo, config.sampling.prompt_tokens
-    samples = ppo.samples_per_prompt
-    prompts = PromptStream(texts, tokenizer, size=ppo.episodes, width=width, seed=config.seed, samples=samples)
+    shape = {"size": ppo.episodes, "width": width, "samples": ppo.samples_per_prompt}
+    prompts = PromptStream(texts, tokenizer, seed=config.seed, **shape)
     recording = None if config.replay == "none" else Recording(Path(config.replay), tokenizer, ppo, config.sampling)
 
     def attempt() -> None:
         with assemble(config) as team:
-            sampler, scorer = recording or team.sampler(sft), team.scorer(reward, sft)
             learner = team.learner(sft, reward if config.returns.needs_critic else None)
+            sampler, scorer = recording or team.sampler(sft), team.judge(reward, sft, learner)
             begin = checkpoints.restore(learner)
             after = begin.step if begin else 0
             with Tracker(folder, scratch / "rollouts", tokenizer, names, after) as tracker:
@@ -53,16 +51,13 @@ def train_ppo(run: Run, folder: Path) -> None:
                 tracker.finish()
             learner.save(str((folder / "policy").resolve()))
 
-    try:
+    with checkpoints.named_when_tripped():
         insist(attempt, progress=checkpoints.newest_step)
-    except Tripped:
-        if kept := checkpoints.newest():
-            print(f"the newest good checkpoint: {kept}", file=sys.stderr)
-        raise
     tokenizer.save_pretrained(folder / "policy")
 
 
-SETTINGS = ("ppo", "learning", "returns", "scoring", "sampling", "replay")  # neither what stops a run nor what saves it
+# Neither what stops a run nor what saves it.
+SETTINGS = ("ppo", "learning", "returns", "scoring", "sampling", "lora", "replay")
 STAGE = Stage("ppo", reads=("world", "sft", "reward"), settings=SETTINGS, work=train_ppo, resumes=True)
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ def work(run: Run, folder: Path) -> None:
         "thumbs": thumbs,
         "samples": samples,
         "training": config.reward,
+        "lora": config.adapters,
         "seed": config.seed,
         "report": Reporter("reward"),
     }
@@ -37,7 +38,7 @@ def work(run: Run, folder: Path) -> None:
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=2), encoding="utf-8")
 
 
-STAGE = Stage("reward", reads=("sft", "thumbs"), settings=("reward",), work=work)
+STAGE = Stage("reward", reads=("sft", "thumbs"), settings=("reward", "lora"), work=work)
 
 if __name__ == "__main__":
     perform([STAGE])

@@ -15,7 +15,7 @@ from jobs.door import perform
 
 def train_sft(run: Run, folder: Path) -> None:
     config = run.config
-    config.check_context()
+    config.check_base()
     if config.sft == "none":
         adopt(base=config.base, folder=str(folder))
         return

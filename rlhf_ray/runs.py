@@ -9,6 +9,7 @@ from rlhf_ray.config import BadInput, Config
 from rlhf_ray.evaluation.compare import Evaluation
 from rlhf_ray.feedback.collection import Collection
 from rlhf_ray.incidents.world import World
+from rlhf_ray.models.adapters import Lora, check_targets
 from rlhf_ray.models.loading import context_length
 from rlhf_ray.training.assess import Returns
 from rlhf_ray.training.ppo import PPO
@@ -27,6 +28,9 @@ class Cluster(Config):
     scorers: int = Field(1, ge=1, description="Actors that score them.")
     learners: int = Field(
         1, ge=1, description="Actors that update the policy together; also the workers of SFT and reward training."
+    )
+    shard: bool = Field(
+        False, description="Learners hold a part of each model (FSDP2), for models that do not fit one of them."
     )
     gpus_each: float = Field(0, ge=0, description="GPUs of a seat; 0 runs on CPUs.")
     threads_each: int = Field(2, ge=1, description="CPU threads of a seat, and of each process on it.")
@@ -50,6 +54,10 @@ class RunConfig(Config):
     )
     sft: SFT | Literal["none"] = Field(
         "none", description="Fine-tuning on the corpus; none: the base writes in the form already."
+    )
+    lora: Lora | Literal["none"] = Field(
+        "none",
+        description="Adapters that learn in the place of policy, critic and reward model; none: all of them does.",
     )
     save_every: int = Field(5, ge=1, description="Iterations of PPO from one checkpoint to the next.")
     replay: str = Field(
@@ -88,6 +96,8 @@ class RunConfig(Config):
             raise ValueError(
                 f"cluster.learners: expected at most {smallest}, the episodes of the smallest minibatch, got {learners}"
             )
+        if self.cluster != "none" and self.cluster.shard:
+            self._can_shard(learners)
         for name, batch in (("reward", self.reward.batch), ("sft", 0 if self.sft == "none" else self.sft.batch)):
             if batch % learners:
                 raise ValueError(f"{name}.batch: expected a multiple of cluster.learners ({learners}), got {batch}")
@@ -103,6 +113,18 @@ class RunConfig(Config):
             )
         return self
 
+    def _can_shard(self, learners: int) -> None:
+        """Every rank must read as many pieces as the others, or they would wait for each other for ever."""
+        if learners < 2:
+            raise ValueError(f"cluster.shard: expected cluster.learners of at least 2, got {learners}")
+        if self.adapters:
+            raise ValueError("cluster.shard: expected lora=none, got adapters, whose base is not split")
+        for name, episodes in (("learning.minibatch", self.learning.minibatch), ("ppo.episodes", self.ppo.episodes)):
+            if episodes % learners:
+                raise ValueError(
+                    f"{name}: expected a multiple of cluster.learners ({learners}) with cluster.shard, got {episodes}"
+                )
+
     @property
     def run_folder(self) -> Path:
         return Path(self.folder, f"seed-{self.seed}")
@@ -112,11 +134,20 @@ class RunConfig(Config):
         """CPU threads of each process that computes; without a cluster those that a default seat has."""
         return (Cluster() if self.cluster == "none" else self.cluster).threads_each
 
-    def check_context(self) -> None:
-        """The base must be able to read the longest prompt with the longest response. Raises BadInput."""
+    @property
+    def adapters(self) -> Lora | None:
+        return None if self.lora == "none" else self.lora
+
+    def check_base(self) -> None:
+        """The base must be able to read the longest prompt with the longest response, and have the layers to adapt.
+
+        Raises BadInput.
+        """
         width, context = self.sampling.prompt_tokens + self.sampling.response_tokens, context_length(self.base)
         if width > context:
             raise BadInput(
                 f"sampling: expected prompt_tokens + response_tokens of at most {context}, the context of {self.base}, "
                 f"got {width}"
             )
+        if self.adapters:
+            check_targets(self.base, self.adapters)

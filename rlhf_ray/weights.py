@@ -1,12 +1,13 @@
 """A version of the policy, wherever its tensors may lie."""
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -33,9 +34,8 @@ class Weights(Protocol):
     def fetch(self) -> LocalWeights: ...
 
 
-def pack(model: nn.Module, version: int) -> LocalWeights:
-    with torch.no_grad():
-        flat = torch.cat([p.detach().reshape(-1).float().cpu() for p in model.parameters()])
+def pack(parameters: Iterable[Tensor], version: int) -> LocalWeights:
+    flat = torch.cat([parameter.detach().reshape(-1).float().cpu() for parameter in parameters])
     buffer = flat.numpy()
     return LocalWeights(version, buffer, checksum(buffer))
 

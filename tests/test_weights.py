@@ -26,28 +26,28 @@ def scramble(model: nn.Module) -> None:
 def test_unpacked_weights_are_the_packed_ones(policy: PreTrainedModel) -> None:
     other = copy.deepcopy(policy)
     scramble(other)
-    unpack(pack(policy, version=3), other)
+    unpack(pack(policy.parameters(), version=3), other)
     for name, tensor in policy.state_dict().items():
         assert torch.equal(other.state_dict()[name], tensor), name
 
 
 def test_packed_weights_do_not_follow_the_model_that_goes_on_learning(policy: PreTrainedModel) -> None:
-    weights = pack(policy, version=3)
+    weights = pack(policy.parameters(), version=3)
     before = weights.buffer.copy()
     scramble(policy)
     assert (weights.buffer == before).all()
-    assert pack(policy, version=3).checksum != weights.checksum
+    assert pack(policy.parameters(), version=3).checksum != weights.checksum
 
 
 def test_a_model_does_not_change_the_weights_it_got(policy: PreTrainedModel) -> None:
-    weights = pack(policy, version=3)
+    weights = pack(policy.parameters(), version=3)
     unpack(weights, policy)
     scramble(policy)
     unpack(weights, policy)  # the checksum still fits
 
 
 def test_what_was_changed_on_the_way_is_refused(policy: PreTrainedModel) -> None:
-    weights = pack(policy, version=3)
+    weights = pack(policy.parameters(), version=3)
     buffer = weights.buffer.copy()
     buffer[len(buffer) // 2] += 1
     with pytest.raises(ValueError, match=r"version 3 .*checksum"):
@@ -56,10 +56,10 @@ def test_what_was_changed_on_the_way_is_refused(policy: PreTrainedModel) -> None
 
 def test_weights_of_another_model_are_refused(policy: PreTrainedModel) -> None:
     with pytest.raises(ValueError, match=f"expected {nn.Linear(2, 3).weight.numel() + 3} parameters"):
-        unpack(pack(policy, version=3), nn.Linear(2, 3))
+        unpack(pack(policy.parameters(), version=3), nn.Linear(2, 3))
 
 
 def test_local_weights_are_there_at_once(policy: PreTrainedModel) -> None:
-    weights = pack(policy, version=3)
+    weights = pack(policy.parameters(), version=3)
     assert weights.fetch() is weights
     assert weights.version == 3

@@ -6,8 +6,10 @@ from typing import Any
 
 import ray
 import torch
+from jaxtyping import Float
 from ray import ObjectRef
 from ray.actor import ActorHandle
+from torch import Tensor
 
 from rlhf_ray.algorithms.kl import KlPenalty
 from rlhf_ray.batch import Batch, concat
@@ -57,21 +59,27 @@ class ScorerGroup:
 
 @dataclass(frozen=True)
 class LearnerGroup:
-    """Learners that hold the same models and take the same steps, each from its share of every minibatch."""
+    """Learners that take the same steps together, each from its share of every minibatch.
+
+    They hold the same models, or where those are `sharded`, a part of them each: then one alone cannot say anything.
+    """
 
     actors: Sequence[ActorHandle]
     minibatch: int
     deadline_s: float
+    sharded: bool = False
 
     def weights(self) -> RayWeights:
-        ref = self.actors[0].weights.remote()
-        return RayWeights(self.version(), ref, self.deadline_s)
+        first, *_ = [actor.weights.remote() for actor in (self.actors if self.sharded else self.actors[:1])]
+        return RayWeights(self.version(), first, self.deadline_s)
 
     def estimate(self, rollout: Rollout) -> Estimates:
         """What each learner thinks of its own rows, put back in the order of the rollout."""
-        ranks = [Ranks(rank, len(self.actors)) for rank in range(len(self.actors))]
-        order = torch.cat([rank.rows(len(rollout), self.minibatch) for rank in ranks])
-        return concat(self._ask_all("estimate", ray.put(rollout)))[order.argsort()]
+        return concat(self._ask_all("estimate", ray.put(rollout)))[self._order(len(rollout))]
+
+    def refer(self, rollout: Rollout) -> Float[Tensor, "B R"]:
+        """What the policy without its adapters thinks, put back in the order of the rollout."""
+        return torch.cat(self._ask_all("refer", ray.put(rollout)))[self._order(len(rollout))]
 
     def update(self, experience: Experience, penalty: KlPenalty) -> Metrics:
         return self._ask_all("update", ray.put(experience), penalty)[0]
@@ -80,13 +88,18 @@ class LearnerGroup:
         return self._ask("version")
 
     def save(self, folder: str) -> None:
-        self._ask("save", folder)
+        (self._ask_all if self.sharded else self._ask)("save", folder)
 
     def remember(self, folder: str) -> None:
-        self._ask("remember", folder)
+        (self._ask_all if self.sharded else self._ask)("remember", folder)
 
     def recall(self, folder: str) -> None:
         self._ask_all("recall", folder)
+
+    def _order(self, count: int) -> Tensor:
+        """The places of the first row, the second, … in what all learners say of their own rows."""
+        ranks = [Ranks(rank, len(self.actors)) for rank in range(len(self.actors))]
+        return torch.cat([rank.rows(count, self.minibatch) for rank in ranks]).argsort()
 
     def _ask(self, method: str, *arguments: Any) -> Any:
         """The first learner's answer: all would say the same."""

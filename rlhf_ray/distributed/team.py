@@ -2,6 +2,7 @@
 
 import contextlib
 import socket
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,6 +15,7 @@ from rlhf_ray.distributed.connection import check_resources, connect, environmen
 from rlhf_ray.distributed.groups import LearnerGroup, SamplerGroup, ScorerGroup
 from rlhf_ray.runs import Cluster, RunConfig
 from rlhf_ray.training.ppo import Improves, Judges, Speaks
+from rlhf_ray.training.reference import OwnReference
 from rlhf_ray.workers.learner import Learner
 from rlhf_ray.workers.sampler import Sampler
 from rlhf_ray.workers.scorer import Scorer
@@ -21,29 +23,52 @@ from rlhf_ray.workers.scorer import Scorer
 ROLES = 3  # samplers, scorers and learners share each seat
 
 
-class LocalTeam:
-    """Every worker is a plain object in this process."""
+class Team(ABC):
+    """Hires the workers of a stage."""
 
     def __init__(self, config: RunConfig) -> None:
         self.config = config
+
+    @abstractmethod
+    def sampler(self, model: str) -> Speaks: ...
+
+    @abstractmethod
+    def scorer(self, reward: str, reference: str, *, has_reference: bool = True) -> Judges: ...
+
+    @abstractmethod
+    def learner(self, policy: str, critic: str | None) -> Improves: ...
+
+    def judge(self, reward: str, reference: str, learner: Improves) -> Judges:
+        """The scorer that a learner is trained with. One that has adapters is its own reference."""
+        if not self.config.adapters:
+            return self.scorer(reward, reference)
+        return OwnReference(self.scorer(reward, reference, has_reference=False), learner)
+
+
+class LocalTeam(Team):
+    """Every worker is a plain object in this process."""
+
+    def __init__(self, config: RunConfig) -> None:
+        super().__init__(config)
         torch.set_num_threads(config.threads)
 
     def sampler(self, model: str) -> Speaks:
         return Sampler(model, self.config.sampling, self.config.seed)
 
-    def scorer(self, reward: str, reference: str) -> Judges:
-        return Scorer(reward, reference, self.config.scoring, self.config.sampling.temperature)
+    def scorer(self, reward: str, reference: str, *, has_reference: bool = True) -> Judges:
+        c = self.config
+        return Scorer(reward, reference, c.scoring, c.sampling.temperature, has_reference=has_reference)
 
     def learner(self, policy: str, critic: str | None) -> Improves:
         c = self.config
-        return Learner(policy, critic, c.learning, c.sampling.temperature, c.seed, c.ppo.steps)
+        return Learner(policy, critic, c.learning, c.sampling.temperature, c.seed, c.ppo.steps, lora=c.adapters)
 
 
-class RayTeam:
+class RayTeam(Team):
     """Workers are actors. Actor number i of a role sits on seat i."""
 
     def __init__(self, config: RunConfig, cluster: Cluster, seats: PlacementGroup) -> None:
-        self.config = config
+        super().__init__(config)
         self.cluster = cluster
         self.seats = seats
         self.actors: list[Any] = []
@@ -54,20 +79,20 @@ class RayTeam:
         actors = self._hire(self.cluster.samplers, Sampler, model, c.sampling, c.seed, self.device)
         return SamplerGroup(actors, c.sampling.rows, self.cluster.deadline_s)
 
-    def scorer(self, reward: str, reference: str) -> Judges:
+    def scorer(self, reward: str, reference: str, *, has_reference: bool = True) -> Judges:
         c = self.config
-        temperature = c.sampling.temperature
-        actors = self._hire(self.cluster.scorers, Scorer, reward, reference, c.scoring, temperature, self.device)
+        arguments = (reward, reference, c.scoring, c.sampling.temperature, self.device, has_reference)
+        actors = self._hire(self.cluster.scorers, Scorer, *arguments)
         return ScorerGroup(actors, c.scoring.rows, self.cluster.deadline_s)
 
     def learner(self, policy: str, critic: str | None) -> Improves:
         c = self.config
-        temperature = c.sampling.temperature
-        arguments = (policy, critic, c.learning, temperature, c.seed, c.ppo.steps, self.device)
+        schedule = (c.sampling.temperature, c.seed, c.ppo.steps)
+        arguments = (policy, critic, c.learning, *schedule, self.device, c.adapters, self.cluster.shard)
         actors = self._hire(self.cluster.learners, Learner, *arguments, restarts=0)
         if len(actors) > 1:
             self.introduce(actors, self.cluster.deadline_s)
-        return LearnerGroup(actors, c.learning.minibatch, self.cluster.deadline_s)
+        return LearnerGroup(actors, c.learning.minibatch, self.cluster.deadline_s, self.cluster.shard)
 
     @staticmethod
     def introduce(learners: list[Any], deadline_s: float) -> None:
@@ -103,7 +128,7 @@ class RayTeam:
 
 
 @contextlib.contextmanager
-def assemble(config: RunConfig) -> Iterator[LocalTeam | RayTeam]:
+def assemble(config: RunConfig) -> Iterator[Team]:
     """The team of a stage; its actors are dismissed at the end. Raises BadInput where the cluster is too small."""
     cluster = config.cluster
     if cluster == "none":

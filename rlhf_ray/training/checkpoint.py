@@ -3,11 +3,15 @@
 import json
 import logging
 import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Protocol
 
+from rlhf_ray.alarm import Tripped
 from rlhf_ray.algorithms.kl import KlState
 from rlhf_ray.durable import is_whole, publish, read_manifest
 
@@ -71,9 +75,15 @@ class Checkpoints:
             return Progress(state["step"], KlState(state["kl_coef"]))
         return None
 
-    def newest(self) -> Path | None:
-        """The newest whole one."""
-        return next((place for place in reversed(self._all()) if is_whole(place)), None)
+    @contextmanager
+    def named_when_tripped(self) -> Iterator[None]:
+        """A run that stops itself in here says where its newest good checkpoint is."""
+        try:
+            yield
+        except Tripped:
+            if kept := next((place for place in reversed(self._all()) if is_whole(place)), None):
+                print(f"the newest good checkpoint: {kept}", file=sys.stderr)
+            raise
 
     def newest_step(self) -> int:
         """The step of the newest one, 0 where there is none."""

@@ -18,7 +18,9 @@ from transformers import PreTrainedTokenizerBase, Trainer, TrainingArguments, se
 
 from rlhf_ray.config import Config
 from rlhf_ray.data.tables import Row
+from rlhf_ray.models.adapters import Lora, adapt
 from rlhf_ray.models.loading import load_classifier, load_tokenizer
+from rlhf_ray.models.plain import plain
 from rlhf_ray.models.scalar import Scalar, at_last_token
 from rlhf_ray.text import encode_pair, pad_right
 from rlhf_ray.training.progress import Logged, own_part, quiet
@@ -53,7 +55,15 @@ class ThumbModel(nn.Module):
 
 
 def train_reward(
-    *, sft: str, thumbs: list[Row], samples: list[Row], training: RewardTraining, seed: int, folder: str, report: Any
+    *,
+    sft: str,
+    thumbs: list[Row],
+    samples: list[Row],
+    training: RewardTraining,
+    lora: Lora | None,
+    seed: int,
+    folder: str,
+    report: Any,
 ) -> None:
     """Train on the thumbs and write the normalised reward model with its tokenizer to `folder`.
 
@@ -69,6 +79,8 @@ def train_reward(
         data.append({"input_ids": ids, "label": row["label"], "length": len(ids)})
     weights = label_weights(thumbs) if training.balance_labels else {True: 1.0, False: 1.0}
     probe_head(scalar, tokenizer, thumbs, weights, training.most_tokens)
+    if lora:
+        adapt(scalar.classifier, lora, seed)
     model = ThumbModel(scalar, weights)
 
     def collate(rows: list[dict]) -> dict[str, Tensor]:
@@ -98,6 +110,8 @@ def train_reward(
     )
     trainer = Trainer(model, arguments, train_dataset=data, data_collator=collate, callbacks=[Logged(report)])
     quiet(trainer).train()
+    if lora:
+        scalar = Scalar(plain(scalar.classifier).to(scalar.classifier.device))
     normalise(scalar, tokenizer, samples, training.most_tokens)
     if trainer.is_world_process_zero():
         scalar.classifier.save_pretrained(folder)

@@ -1,15 +1,18 @@
 """The Learner improves: it holds policy and perhaps critic, remembers what they thought, and takes PPO's steps."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 import torch
 from jaxtyping import Float
 from pydantic import Field, model_validator
-from safetensors.torch import load_model, save_model
+from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.optim import AdamW
+from torch.optim.lr_scheduler import LambdaLR
+from transformers import PreTrainedModel
 
 from rlhf_ray.alarm import Alarm, NotFinite, Tripped
 from rlhf_ray.algorithms.kl import NO_PENALTY, KlPenalty, kl_per_token
@@ -17,14 +20,20 @@ from rlhf_ray.algorithms.losses import clipped_share, policy_loss, value_loss
 from rlhf_ray.batch import concat
 from rlhf_ray.config import Config
 from rlhf_ray.experience import CriticEstimates, CriticExperience, Estimates, Experience, Metrics, Rollout
+from rlhf_ray.models.adapters import Lora, adapt, adapters_off
 from rlhf_ray.models.loading import load_causal
+from rlhf_ray.models.memory import recompute_activations, shard
+from rlhf_ray.models.plain import changing_parameters, plain, plain_parameters
 from rlhf_ray.models.policy import response_logprobs
 from rlhf_ray.models.scalar import Scalar, response_values
 from rlhf_ray.seeds import derive
 from rlhf_ray.weights import LocalWeights, pack
 from rlhf_ray.workers.ranks import Ranks
+from rlhf_ray.workers.student import Student
 
 RATIO_TOLERANCE = 1e-3  # float32 rounding of a log-probability over a response is far below this
+POLICY, ADAPTERS = "policy", "adapters"  # names of folders, the former also of a student
+PLAIN = f"{POLICY}/model.safetensors"
 PATIENCE = 1.5  # inner epochs end at this many times the target KL, as OpenAI's Spinning Up has it
 
 
@@ -50,6 +59,9 @@ class Learning(Config):
     target_kl: float | None = Field(
         None, gt=0, description="Inner epochs end when the policy has moved 1.5 times this far, in nats a token."
     )
+    gradient_checkpointing: bool = Field(
+        False, description="Compute activations twice instead of keeping them: less memory, more time."
+    )
     max_grad_norm: float = Field(1.0, gt=0, description="Gradients of each model are clipped to this norm.")
     adam_betas: tuple[float, float] = Field((0.9, 0.95), description="AdamW's decay of both moments.", strict=False)
     adam_eps: float = Field(1e-5, gt=0, description="AdamW's epsilon; there is no weight decay.")
@@ -61,44 +73,6 @@ class Learning(Config):
         if not all(0 <= beta < 1 for beta in self.adam_betas):
             raise ValueError(f"adam_betas: expected two numbers in [0, 1), got {self.adam_betas}")
         return self
-
-
-@dataclass(frozen=True)
-class Student:
-    """A model that learns, with its optimizer and the schedule of its learning rate."""
-
-    name: str
-    model: nn.Module
-    optimizer: torch.optim.Optimizer
-    schedule: torch.optim.lr_scheduler.LRScheduler
-
-    @classmethod
-    def of(
-        cls, name: str, model: nn.Module, lr: float, learning: Learning, total_steps: int, warmup: int = 0
-    ) -> "Student":
-        """It stays as it is for the first `warmup` calls of `update`."""
-        optimizer = torch.optim.AdamW(
-            model.parameters(), lr=lr, betas=learning.adam_betas, eps=learning.adam_eps, weight_decay=0.0
-        )
-
-        def share(step: int) -> float:
-            if step < warmup:
-                return 0.0
-            return 1 - step / total_steps if learning.schedule == "linear" else 1.0
-
-        return cls(name, model, optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, share))
-
-    def state(self) -> dict[str, Any]:
-        """All but the weights."""
-        return {"optimizer": self.optimizer.state_dict(), "schedule": self.schedule.state_dict()}
-
-    def load(self, state: dict[str, Any]) -> None:
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.schedule.load_state_dict(state["schedule"])
-
-    def gradient_norm(self, most: float) -> float:
-        """The norm of the gradient before it is clipped to `most`."""
-        return float(nn.utils.clip_grad_norm_(self.model.parameters(), most))
 
 
 class Learner:
@@ -113,26 +87,44 @@ class Learner:
         run_seed: int,
         total_steps: int,
         device: str = "cpu",
+        lora: Lora | None = None,
+        shard: bool = False,
     ) -> None:
         self.learning = learning
         self.temperature = temperature
         self.run_seed = run_seed
+        self.total_steps = total_steps
         self.device = device
+        self.lora = lora
+        self.shard = shard
         self.ranks = Ranks()
         self.updates = 0
-        self.policy = load_causal(policy).to(device)
-        self.critic = Scalar.load(critic).to(device) if critic else None
-        c = learning
-        self.students = [Student.of("policy", self.policy, c.policy_lr, c, total_steps, warmup=c.critic_warmup)]
-        if self.critic:
-            self.students.append(Student.of("critic", self.critic, c.critic_lr, c, total_steps))
+        self.policy = load_causal(policy)
+        self.critic = Scalar.load(critic) if critic else None
+        for name, model in self._transformers().items():
+            if lora:
+                adapt(model, lora, derive(run_seed, "adapters", name))
+            if learning.gradient_checkpointing:
+                recompute_activations(model)
+        self.students = [] if shard else self._students()
 
     def join(self, place: str, rank: int, size: int, deadline_s: float) -> None:
-        """Learn together with others, as number `rank` of `size` that meet at `place`, from the same models."""
+        """Learn together with others, as number `rank` of `size` that meet at `place`, from the same models.
+
+        Where models are to be sharded nobody could learn before: each rank gets its part of them now.
+        """
         self.ranks = Ranks.join(place, rank, size, self.device, deadline_s)
+        if self.shard:
+            mesh = self.ranks.mesh()
+            shard(self.policy, mesh)
+            if self.critic:
+                shard(self.critic.classifier.base_model, mesh)
+                shard(self.critic.classifier.score, mesh)
+            self.students = self._students()
 
     def weights(self) -> LocalWeights:
-        return pack(self.policy, self.version())
+        """What the policy would weigh without adapters and shards. Of sharded models all ranks must be asked."""
+        return pack((tensor for _, tensor in plain_parameters(self.policy)), self.version())
 
     def version(self) -> int:
         return self.updates
@@ -143,13 +135,14 @@ class Learner:
 
         Of a rank among several, those of its own rows: `Ranks.rows` says which they are.
         """
-        return concat(
-            [
-                self._estimate(piece.to(self.device)).to("cpu")
-                for rows in torch.arange(len(rollout)).split(self.learning.minibatch)
-                for piece in rollout[self.ranks.share(rows)].split(self._piece)
-            ]
-        )
+        return concat([self._estimate(piece).to("cpu") for piece in self._pieces(rollout)])
+
+    @torch.no_grad()
+    def refer(self, rollout: Rollout) -> Float[Tensor, "B R"]:
+        """Log-probabilities of the policy as it was before it got adapters, in the same pieces as `estimate`."""
+        with adapters_off(self.policy):
+            found = [response_logprobs(self.policy, piece, self.temperature)[0] for piece in self._pieces(rollout)]
+        return torch.cat(found).cpu()
 
     def update(self, experience: Experience, penalty: KlPenalty = NO_PENALTY) -> Metrics:
         """All epochs over one batch of experience. Raises NotFinite before a step that is not finite.
@@ -175,33 +168,71 @@ class Learner:
         return averages | {"lr": lr, "policy/epochs": epochs} | _explained_variance(experience) | self._changed(before)
 
     def save(self, folder: str) -> None:
-        """Write the policy as a Hugging Face model folder (safetensors)."""
-        self.policy.save_pretrained(Path(folder))
+        """Write the plain policy as a Hugging Face model folder (safetensors), and the adapters beside it."""
+        policy = plain(self.policy)
+        if self.ranks.rank == 0:
+            policy.save_pretrained(Path(folder))
+            if self.lora:
+                self.policy.save_pretrained(Path(folder, ADAPTERS))
 
     def remember(self, folder: str) -> None:
         """Write all there is to go on from: models, optimizers, schedules and the count of updates.
 
-        Raises NotFinite, and writes nothing, where a weight is not a number.
+        Raises NotFinite, and writes nothing, where a weight is not a number. Of sharded models all ranks must be asked.
         """
         for student in self.students:
-            for name, tensor in student.model.named_parameters():
-                if not tensor.isfinite().all():
-                    raise NotFinite(self._not_finite(f"{student.name}.{name}", "the weights"))
-        self.policy.save_pretrained(Path(folder, "policy"))
-        if self.critic:
-            save_model(self.critic, str(Path(folder, "critic.safetensors")))
-        state = {"updates": self.updates, "students": {student.name: student.state() for student in self.students}}
-        torch.save(state, Path(folder, "learning.pt"))
+            if name := student.not_finite():
+                raise NotFinite(self._not_finite(f"{student.name}.{name}", "the weights"))
+        policy, students = plain(self.policy), {student.name: student.state() for student in self.students}
+        learned = {student.name: student.learned() for student in self.students}
+        if self.ranks.rank > 0:
+            return
+        policy.save_pretrained(Path(folder, POLICY), max_shard_size="1TB")
+        for name, tensors in learned.items():
+            if name != POLICY or self.lora:
+                save_file(tensors, Path(folder, f"{name}.safetensors"))
+        torch.save({"updates": self.updates, "students": students}, Path(folder, "learning.pt"))
 
     def recall(self, folder: str) -> None:
         """Become what `remember` wrote down."""
-        load_model(self.policy, str(Path(folder, "policy", "model.safetensors")), device=self.device)
-        if self.critic:
-            load_model(self.critic, str(Path(folder, "critic.safetensors")), device=self.device)
-        state = torch.load(Path(folder, "learning.pt"), map_location=self.device, weights_only=True)
+        state = torch.load(Path(folder, "learning.pt"), map_location="cpu", weights_only=True)
         for student in self.students:
+            is_plain = student.name == POLICY and not self.lora
+            student.relearn(Path(folder, PLAIN if is_plain else f"{student.name}.safetensors"))
             student.load(state["students"][student.name])
         self.updates = state["updates"]
+
+    def _transformers(self) -> dict[str, PreTrainedModel]:
+        critic = {"critic": self.critic.classifier} if self.critic else {}
+        return {POLICY: self.policy} | critic
+
+    def _students(self) -> list[Student]:
+        c = self.learning
+        students = [self._student(POLICY, self.policy, c.policy_lr, warmup=c.critic_warmup)]
+        if self.critic:
+            students.append(self._student("critic", self.critic, c.critic_lr))
+        return students
+
+    def _student(self, name: str, model: nn.Module, lr: float, warmup: int = 0) -> Student:
+        """It stays as it is for the first `warmup` calls of `update`."""
+        c, linear = self.learning, self.learning.schedule == "linear"
+        if not self.shard:
+            model.to(self.device)
+        learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        optimizer = AdamW(learning, lr=lr, betas=c.adam_betas, eps=c.adam_eps, weight_decay=0.0)
+
+        def share(step: int) -> float:
+            if step < warmup:
+                return 0.0
+            return 1 - step / self.total_steps if linear else 1.0
+
+        return Student(name, model, optimizer, LambdaLR(optimizer, share))
+
+    def _pieces(self, rollout: Rollout) -> Iterator[Rollout]:
+        """This rank's rows of each minibatch, as many at once as the models take."""
+        for rows in torch.arange(len(rollout)).split(self.learning.minibatch):
+            for piece in rollout[self.ranks.share(rows)].split(self._piece):
+                yield piece.to(self.device)
 
     @property
     def _piece(self) -> int:
@@ -228,7 +259,7 @@ class Learner:
         changes more than the rounding.
         """
         for student in self.students:
-            student.model.zero_grad()
+            student.optimizer.zero_grad()
         tokens = int(experience.rollout.mask[rows].sum())
         means: dict[str, float] = {}
         furthest = 0.0
@@ -242,7 +273,8 @@ class Learner:
         for name, mean in means.items():
             if not math.isfinite(mean):
                 raise NotFinite(self._not_finite(name, f"the loss, which is {mean}"))
-        self.ranks.add_up([p.grad for s in self.students for p in s.model.parameters() if p.grad is not None])
+        if not self.shard:  # what is sharded adds up by itself
+            self.ranks.add_up([p.grad for s in self.students for p in s.parameters if p.grad is not None])
         return means
 
     def _backward(self, experience: Experience, penalty: KlPenalty, tokens: int) -> tuple[Metrics, float]:
@@ -286,7 +318,8 @@ class Learner:
             )
 
     def _policy_tensors(self) -> list[Tensor]:
-        return [tensor.detach().clone() for tensor in self.policy.parameters()]
+        """What can change in the plain policy. An adapter's own tensors would not do: one of the two begins at 0."""
+        return [tensor.detach().clone() for _, tensor in changing_parameters(self.policy)]
 
     def _changed(self, before: list[Tensor]) -> Metrics:
         """After the policy's first update: the share of its tensors that it has changed, which must be all of them."""

@@ -7,6 +7,7 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
 
 class PeerLost(RuntimeError):
@@ -32,6 +33,10 @@ class Ranks:
             backend, init_method=place, rank=rank, world_size=size, timeout=timedelta(seconds=deadline_s)
         )
         return cls(rank, size, device)
+
+    def mesh(self) -> DeviceMesh:
+        """All ranks in a row, for what is split over them."""
+        return init_device_mesh("cpu" if self.device == "cpu" else "cuda", (self.size,))
 
     def share(self, rows: Tensor) -> Tensor:
         """This rank's part of the rows of a minibatch; all parts in a row are the whole."""

@@ -29,14 +29,24 @@ class Scoring(Config):
 
 
 class Scorer:
-    def __init__(self, reward: str, reference: str, scoring: Scoring, temperature: float, device: str = "cpu") -> None:
+    """Judges with the models in two folders. Where others have the reference, its log-probabilities are NaN here."""
+
+    def __init__(
+        self,
+        reward: str,
+        reference: str,
+        scoring: Scoring,
+        temperature: float,
+        device: str = "cpu",
+        has_reference: bool = True,
+    ) -> None:
         self.scoring = scoring
         self.temperature = temperature
         self.device = device
         tokenizer = load_tokenizer(reference)
         self.rewards = {name: build(kind, reward, tokenizer, device) for name, kind in scoring.rewards.items()}
         self.weights = torch.tensor([kind.weight for kind in scoring.rewards.values()], device=device)
-        self.reference = load_causal(reference).to(device)
+        self.reference = load_causal(reference).to(device) if has_reference else None
 
     def score(self, rollout: Rollout) -> ScoredRollout:
         """Judge every response. Raises NotFinite, naming the sample, where a score is not a number."""
@@ -49,8 +59,12 @@ class Scorer:
         penalty = self.scoring.missing_eos_penalty * (~rollout.ended)
         clipped = raw.abs() > self.scoring.clip
         score = raw.clamp(-self.scoring.clip, self.scoring.clip) - penalty
-        ref_logprobs, _ = response_logprobs(self.reference, rollout, self.temperature)
-        return ScoredRollout(rollout, score, parts, clipped, ref_logprobs)
+        return ScoredRollout(rollout, score, parts, clipped, self._ref_logprobs(rollout))
+
+    def _ref_logprobs(self, rollout: Rollout) -> Tensor:
+        if self.reference is None:
+            return torch.full_like(rollout.logprobs, torch.nan)
+        return response_logprobs(self.reference, rollout, self.temperature)[0]
 
 
 def _finite(name: str, scores: Tensor, rollout: Rollout) -> Tensor:

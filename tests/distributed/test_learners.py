@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,11 @@ from rlhf_ray.distributed.connection import ActorLost, connect, wait_for
 from rlhf_ray.distributed.groups import LearnerGroup
 from rlhf_ray.distributed.team import RayTeam, assemble
 from rlhf_ray.experience import Experience, Metrics, Rollout, ScoredRollout
+from rlhf_ray.models.adapters import Lora
+from rlhf_ray.models.loading import load_causal
 from rlhf_ray.runs import RunConfig
 from rlhf_ray.training.assess import Returns, assess
+from rlhf_ray.weights import pack
 from rlhf_ray.workers.learner import Learner, Learning
 
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # actors cannot import a test module
@@ -32,13 +36,14 @@ def ray_connection() -> Iterator[None]:
     ray.shutdown()
 
 
-def config_of(learners: int, **learning: Any) -> RunConfig:
+def config_of(learners: int, shard: bool = False, lora: Any = "none", **learning: Any) -> RunConfig:
     return RunConfig.model_validate(
         {
             "seed": 3,
+            "lora": lora,
             "learning": LEARNING | learning,
             "ppo": {"steps": 4, "episodes": 10},
-            "cluster": {"learners": learners, "threads_each": 1, "deadline_s": 120},
+            "cluster": {"learners": learners, "shard": shard, "threads_each": 1, "deadline_s": 120},
         }
     )
 
@@ -85,6 +90,73 @@ def test_the_number_of_learners_changes_no_update(
     group_metrics, group_weights = group_learned(count, policy_folder, reward_folder, rollout, **learning)
     assert group_metrics == pytest.approx(metrics, abs=1e-5, rel=1e-4)
     assert np.abs(group_weights - weights).max() < 1e-6
+
+
+def test_learners_that_share_the_model_too_take_the_same_steps(
+    policy_folder: str, reward_folder: str, rollout: Rollout, tmp_path: Path
+) -> None:
+    alone = Learner(policy_folder, reward_folder, Learning(**LEARNING), 1.0, 3, 4)
+    with assemble(config_of(2, shard=True, microbatch=3)) as team:
+        group = team.learner(policy_folder, reward_folder)
+        shares = ray.get([actor.__ray_call__.remote(own_numbers) for actor in group.actors], timeout=60)
+        (metrics, weights), (group_metrics, group_weights) = learned(alone, rollout), learned(group, rollout)
+        group.save(str(tmp_path / "policy"))
+    assert sum(shares) == sum(p.numel() for s in alone.students for p in s.model.parameters())
+    assert max(shares) < 0.6 * sum(shares)
+    assert group_metrics == pytest.approx(metrics, abs=1e-5, rel=1e-4)
+    assert np.abs(group_weights - weights).max() < 1e-6
+    saved = pack(load_causal(str(tmp_path / "policy")).parameters(), 2).buffer
+    assert np.array_equal(saved, group_weights)
+
+
+def own_numbers(learner: Learner) -> int:
+    """How many numbers of all models this rank holds."""
+    return sum(p.to_local().numel() for student in learner.students for p in student.model.parameters())
+
+
+@pytest.mark.parametrize("shard", [True, False])
+def test_a_checkpoint_of_sharded_learners_is_like_any_other(
+    policy_folder: str, reward_folder: str, rollout: Rollout, tmp_path: Path, shard: bool
+) -> None:
+    """It was written by two that share their models; whoever goes on from it, sharded or not, goes the same way."""
+    with assemble(config_of(2, shard=True)) as team:
+        first = team.learner(policy_folder, reward_folder)
+        first.update(experience_of(first, rollout), NO_PENALTY)
+        first.remember(str(tmp_path))
+        metrics, weights = learned(first, rollout)
+    with assemble(config_of(2, shard=shard)) as team:
+        second = team.learner(policy_folder, reward_folder)
+        second.recall(str(tmp_path))
+        assert second.version() == 1
+        again, same = learned(second, rollout)
+    assert again == pytest.approx(metrics, abs=1e-5, rel=1e-4)
+    assert np.abs(same - weights).max() < (1e-12 if shard else 1e-6)
+
+
+def test_two_learners_with_adapters_are_one(policy_folder: str, reward_folder: str, rollout: Rollout) -> None:
+    alone = Learner(policy_folder, reward_folder, Learning(**LEARNING), 1.0, 3, 4, lora=Lora())
+    metrics, weights = learned(alone, rollout)
+    with assemble(config_of(2, lora={})) as team:
+        group = team.learner(policy_folder, reward_folder)
+        group_metrics, group_weights = learned(group, rollout)
+        referred = group.refer(rollout)
+    assert group_metrics == pytest.approx(metrics, abs=1e-5, rel=1e-4)
+    assert np.abs(group_weights - weights).max() < 1e-6
+    torch.testing.assert_close(referred, alone.refer(rollout), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"learners": 1}, r"cluster.shard: expected cluster.learners of at least 2, got 1"),
+        ({"learners": 2, "lora": {}}, r"cluster.shard: expected lora=none"),
+        ({"learners": 2, "minibatch": 5}, r"learning.minibatch: expected a multiple of cluster.learners \(2\)"),
+        ({"learners": 3, "minibatch": 6}, r"ppo.episodes: expected a multiple of cluster.learners \(3\) .* got 10"),
+    ],
+)
+def test_what_cannot_be_sharded_is_refused(change: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        config_of(shard=True, **change)
 
 
 class Exact(Learner):

@@ -92,7 +92,7 @@ def test_a_killed_sampler_comes_back_and_says_the_same(policy_folder):
     stream = PromptStream(PROMPTS, load_tokenizer(policy_folder), size=16, width=24, seed=0)
     from rlhf_ray.models.loading import load_causal
 
-    weights = pack(load_causal(policy_folder), version=0)
+    weights = pack(load_causal(policy_folder).parameters(), version=0)
     with assemble(config) as team:
         sampler = team.sampler(policy_folder)
         before = sampler.generate(stream.batch(0), weights, seed=1)

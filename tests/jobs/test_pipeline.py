@@ -173,6 +173,41 @@ def test_a_replay_with_the_runs_own_settings_learns_what_the_run_learned(finishe
         assert again == pytest.approx(before, rel=1e-2, abs=1e-3)
 
 
+def test_the_whole_loop_with_adapters_exports_them_and_a_merged_model_that_say_the_same(tmp_path):
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    config = write_config(tmp_path / "adapted", lora={"r": 4, "targets": ["c_attn", "c_fc"]}, reward={"lr": 2e-3})
+    done = call("pipeline", config)
+    assert done.returncode == 0, done.stderr[-3000:]
+    run = config.parent / "run" / "seed-5"
+    merged, adapters = (
+        AutoModelForCausalLM.from_pretrained(run / "ppo" / "policy" / part).eval() for part in ("", "adapters")
+    )
+    base = AutoModelForCausalLM.from_pretrained(run / "sft").eval()
+    assert not (run / "ppo" / "policy" / "adapters" / "model.safetensors").exists()
+    tokens = torch.arange(40)[None]
+    with torch.no_grad():
+        one, other, before = (model(tokens).logits for model in (merged, adapters, base))
+    torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
+    assert (one - before).abs().max() > 1e-3
+    assert metrics(run)[0]["objective/kl"] == pytest.approx(0, abs=1e-3)
+    assert [line["policy/changed_share"] for line in metrics(run) if "policy/changed_share" in line] == [1.0]
+
+
+def test_the_whole_loop_with_learners_that_share_the_model_is_that_of_one(finished, tmp_path):
+    _, run = finished
+    cluster = {"samplers": 1, "scorers": 1, "learners": 2, "shard": True, "threads_each": 1}
+    config = write_config(tmp_path / "sharded", cluster=cluster)
+    done = call("pipeline", config)
+    assert done.returncode == 0, done.stderr[-3000:]
+    sharded = config.parent / "run" / "seed-5"
+    for one, other in zip(metrics(sharded), metrics(run), strict=True):
+        assert set(one) == set(other)
+        assert one["objective/entropy"] == pytest.approx(other["objective/entropy"], rel=0.1)
+    assert (sharded / "ppo" / "policy" / "model.safetensors").is_file()
+
+
 def test_the_whole_loop_on_another_model_which_sft_teaches_under_ray_train(model_folder, tmp_path):
     config = write_config(
         tmp_path / "sft",

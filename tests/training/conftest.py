@@ -10,9 +10,11 @@ from transformers import PreTrainedTokenizerBase
 from rlhf_ray.alarm import Alarm
 from rlhf_ray.data.prompts import PromptStream
 from rlhf_ray.experience import Metrics, Rollout, ScoredRollout
+from rlhf_ray.models.adapters import Lora
 from rlhf_ray.training.assess import Returns
 from rlhf_ray.training.checkpoint import Checkpoints, Progress
 from rlhf_ray.training.ppo import PPO, train
+from rlhf_ray.training.reference import OwnReference
 from rlhf_ray.training.tripwires import Tripwires, watch
 from rlhf_ray.workers.learner import Learner, Learning
 from rlhf_ray.workers.sampler import Sampler, Sampling
@@ -41,6 +43,7 @@ class Run:
         self.sampler = Sampler(policy, SAMPLING, run_seed=3)
         self.judge = Judge()
         self.on_policy = True
+        self.lora: Lora | None = None
         self.opinion: Callable[[ScoredRollout], Metrics] = lambda scored: {}
         self.prepare: Callable[[Learner], None] = lambda learner: None
         self.metrics: list[Metrics] = []
@@ -64,7 +67,7 @@ class Run:
         learning = Learning(epochs=2, minibatch=16, policy_lr=lr, critic_lr=lr, schedule="linear")
         returns = returns or Returns()
         critic = self.reward if returns.needs_critic else None
-        self.learner = Learner(self.policy, critic, learning, SAMPLING.temperature, 3, steps)
+        self.learner = Learner(self.policy, critic, learning, SAMPLING.temperature, 3, steps, lora=self.lora)
         self.prepare(self.learner)
         checkpoints = Checkpoints(self.folder, every=2)
 
@@ -78,7 +81,7 @@ class Run:
 
         train(
             self.sampler,
-            self.judge,
+            OwnReference(self.judge, self.learner) if self.lora else self.judge,
             self.learner,
             self.stream(episodes, 4 if returns.needs_groups else 1),
             PPO(steps=steps, episodes=episodes),

@@ -9,10 +9,16 @@ from typing import Any
 import pytest
 import torch
 
+from rlhf_ray.alarm import Tripped
 from rlhf_ray.experience import Estimates, PromptBatch, Rollout
+from rlhf_ray.models.adapters import Lora, adapters_off
+from rlhf_ray.models.loading import load_causal
 from rlhf_ray.training.assess import Returns
 from rlhf_ray.training.ppo import check_delivered
+from rlhf_ray.training.reference import OwnReference
+from rlhf_ray.training.tripwires import Tripwires
 from rlhf_ray.weights import Weights
+from rlhf_ray.workers.learner import Learner
 from rlhf_ray.workers.sampler import Sampler
 from rlhf_ray.workers.scorer import Scorer, Scoring
 
@@ -117,3 +123,53 @@ def test_off_policy_the_policy_learns_from_what_it_did_not_say(run: Any) -> None
     metrics = run.train(steps=12, episodes=32, lr=1e-2)
     said_now = run.judge.score(speaker.generate(run.stream(128).batch(0), run.learner.weights(), seed=99))
     assert float(said_now.score.mean()) > metrics[0]["objective/scores"] + 0.2
+
+
+@pytest.mark.parametrize("advantage", ["gae", "rloo"])
+def test_adapters_learn_it_too_and_the_base_stays_as_it_was(run: Any, advantage: str) -> None:
+    run.lora = Lora(r=8, alpha=32)
+    metrics = run.train(
+        steps=30,
+        episodes=32,
+        lr=1e-1,
+        returns=Returns(advantage=advantage),
+        tripwires=Tripwires(kl="off", entropy="off"),
+    )
+    scores = [step["objective/scores"] for step in metrics]
+    assert sum(scores[-3:]) / 3 > sum(scores[:3]) / 3 + 0.05
+    assert metrics[0]["policy/changed_share"] == 1
+    assert metrics[0]["objective/kl"] == pytest.approx(0, abs=1e-3)  # the reference is the policy's own base
+    assert metrics[-1]["objective/kl"] > 0.1
+    with adapters_off(run.learner.policy):
+        base = dict(load_causal(run.policy).named_parameters())
+        for name, parameter in run.learner.policy.named_parameters():
+            if ".lora_" not in name:
+                assert torch.equal(parameter, base[name.replace(".base_layer.", ".")])
+
+
+def test_a_sampler_that_new_adapters_never_reach_is_noticed(run: Any) -> None:
+    run.sampler, run.lora = Deaf(run.sampler), Lora()
+    with pytest.raises(RuntimeError, match="expected the same weights on both sides"):
+        run.train(steps=4, lr=3e-2)
+
+
+def test_adapters_that_are_frozen_are_noticed(run: Any) -> None:
+    def freeze(learner: Learner) -> None:
+        for student in learner.students:
+            for group in student.optimizer.param_groups:
+                group["params"] = group["params"][:2]
+
+    run.lora, run.prepare = Lora(), freeze
+    with pytest.raises(Tripped, match="frozen at step 1"):
+        run.train(steps=2, tripwires=Tripwires())
+
+
+def test_the_learners_own_reference_says_what_a_copy_of_it_would(run: Any) -> None:
+    run.lora = Lora()
+    run.train(steps=2, lr=3e-2)
+    said = run.sampler.generate(run.stream(16).batch(0), run.learner.weights(), seed=9)
+    copy = Scorer(run.reward, run.policy, Scoring(), 1.0).score(said)
+    own = OwnReference(Scorer(run.reward, run.policy, Scoring(), 1.0, has_reference=False), run.learner).score(said)
+    torch.testing.assert_close(own.ref_logprobs, copy.ref_logprobs, atol=1e-5, rtol=1e-5)
+    assert torch.equal(own.score, copy.score)
+    assert (said.logprobs - own.ref_logprobs).abs().max() > 0.01

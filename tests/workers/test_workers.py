@@ -52,7 +52,7 @@ def prompts(tokenizer: PreTrainedTokenizerBase) -> PromptBatch:
 
 @pytest.fixture
 def weights(policy_folder: str) -> LocalWeights:
-    return pack(load_causal(policy_folder), version=0)
+    return pack(load_causal(policy_folder).parameters(), version=0)
 
 
 @pytest.fixture
@@ -130,7 +130,7 @@ def test_the_sampler_speaks_with_the_weights_it_is_given(
 ) -> None:
     other = load_causal(policy_folder)
     torch.nn.init.normal_(other.lm_head.weight)
-    spoken = sampler.generate(prompts, pack(other, version=1), seed=1)
+    spoken = sampler.generate(prompts, pack(other.parameters(), version=1), seed=1)
     assert not same(spoken, rollout, "tokens")
     assert same(sampler.generate(prompts, weights, seed=1), rollout, "tokens", "logprobs")
 
@@ -252,11 +252,11 @@ def test_what_is_no_number_is_an_error_and_nothing_is_learned_from_it(
 ) -> None:
     experience = experience_of(learner, rollout)
     wrong = replace(experience, **{part: torch.full_like(experience.returns, torch.nan)})
-    policy, critic = pack(learner.policy, 0).checksum, pack(learner.critic, 0).checksum
+    policy, critic = pack(learner.policy.parameters(), 0).checksum, pack(learner.critic.parameters(), 0).checksum
     with pytest.raises(FloatingPointError, match="no step was taken"):
         learner.update(wrong)
-    assert pack(learner.critic, 0).checksum == critic
-    assert pack(learner.policy, 0).checksum == policy
+    assert pack(learner.critic.parameters(), 0).checksum == critic
+    assert pack(learner.policy.parameters(), 0).checksum == policy
     assert learner.version() == 0
 
 
@@ -341,10 +341,10 @@ def test_inner_epochs_end_once_the_policy_has_moved_far_enough(
 
 def test_while_the_critic_warms_up_the_policy_stays(policy_folder: str, reward_folder: str, rollout: Rollout) -> None:
     learner = learner_of(policy_folder, reward_folder, policy_lr=1e-3, critic_warmup=1)
-    before, critic = learner.weights().checksum, pack(learner.critic, 0).checksum
+    before, critic = learner.weights().checksum, pack(learner.critic.parameters(), 0).checksum
     learner.update(experience_of(learner, rollout))
     assert learner.weights().checksum == before
-    assert pack(learner.critic, 0).checksum != critic
+    assert pack(learner.critic.parameters(), 0).checksum != critic
     learner.update(experience_of(learner, rollout))
     assert learner.weights().checksum != before
 
@@ -372,4 +372,4 @@ def test_a_microbatch_that_does_not_fit_is_refused() -> None:
 def test_what_is_saved_is_what_was_learned(learner: Learner, rollout: Rollout, tmp_path: Path) -> None:
     learner.update(experience_of(learner, rollout))
     learner.save(str(tmp_path))
-    assert pack(load_causal(str(tmp_path)), 0).checksum == learner.weights().checksum
+    assert pack(load_causal(str(tmp_path)).parameters(), 0).checksum == learner.weights().checksum
