@@ -1,6 +1,7 @@
 """What all doors share: the words of the command line, and how a mistake is answered."""
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from rlhf_ray.config import BadInput, load
 from rlhf_ray.distributed.connection import disconnect
 from rlhf_ray.runs import RunConfig
 from rlhf_ray.stages import Run, Stage, open_run
+from rlhf_ray.training.replay import recorded
 from rlhf_ray.workers.rewards import check_functions
 
 USER_MISTAKE, TRIPPED, INTERRUPTED = 2, 3, 130
@@ -20,10 +22,15 @@ def perform(stages: Sequence[Stage], after: Callable[[Run], None] = lambda run: 
     """Perform the stages of the run that the command line names; `after` ends the run while it is still held."""
 
     def work() -> None:
-        if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help"):
-            raise BadInput(f"expected python -m jobs.{Path(sys.argv[0]).stem} CONFIG [key=value …], got no CONFIG")
+        usage = f"python -m jobs.{Path(sys.argv[0]).stem} CONFIG [key=value …]"
+        if sys.argv[1:2] in (["-h"], ["--help"]):
+            print(f"usage: {usage}; every key has a sentence in rlhf_ray/runs.py")
+            return
+        if len(sys.argv) < 2:
+            raise BadInput(f"expected {usage}, got no CONFIG")
         config = load(RunConfig, sys.argv[1], sys.argv[2:])
         check_functions(config.scoring.rewards)
+        recorded(config.replay)
         with open_run(config) as run:
             for stage in stages:
                 print(f"{stage.name}: …", file=sys.stderr, flush=True)
@@ -36,7 +43,11 @@ def perform(stages: Sequence[Stage], after: Callable[[Run], None] = lambda run: 
 
 
 def guarded(work: Callable[[], None]) -> NoReturn:
-    """Run, and end the process: 0 when done, 2 for a user's mistake, 3 where the run stopped itself, 130 for Ctrl-C."""
+    """Run, and end the process: 0 when done, 2 for a user's mistake, 3 where the run stopped itself, 130 for Ctrl-C.
+
+    A cluster's polite SIGTERM is a Ctrl-C. Anything else is a fault of ours: a traceback, and 1.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         work()
     except BadInput as mistake:

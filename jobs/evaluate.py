@@ -10,8 +10,10 @@ from rlhf_ray.evaluation.compare import Questions, conclude, judged
 from rlhf_ray.incidents.world import PROMPT_COLUMNS
 from rlhf_ray.models.loading import load_causal, load_tokenizer
 from rlhf_ray.stages import Run, Stage
+from rlhf_ray.summary import conclude as write_summary
 from rlhf_ray.summary import write_report
 from rlhf_ray.weights import pack
+from rlhf_ray.workers.rewards import fingerprints
 
 from jobs.door import perform
 
@@ -42,7 +44,8 @@ STAGE = Stage(
     reads=("world", "sft", "reward", "ppo"),
     settings=("evaluation", "sampling", "scoring", "tripwires"),
     work=evaluate,
+    outside=lambda config: fingerprints(config.scoring.rewards),
 )
 
 if __name__ == "__main__":
-    perform([STAGE])
+    perform([STAGE], after=write_summary)

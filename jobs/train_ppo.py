@@ -10,13 +10,15 @@ from rlhf_ray.evaluation.compare import Judge
 from rlhf_ray.experience import Metrics, ScoredRollout
 from rlhf_ray.incidents.world import PROMPT_COLUMNS
 from rlhf_ray.models.loading import check_same_vocabulary, load_tokenizer
+from rlhf_ray.runs import RunConfig
 from rlhf_ray.stages import Run, Stage, scratch_of
 from rlhf_ray.training.checkpoint import Checkpoints
 from rlhf_ray.training.ppo import train
 from rlhf_ray.training.progress import Reporter, warn
-from rlhf_ray.training.replay import Recording
+from rlhf_ray.training.replay import NO_REPLAY, Recording, recorded
 from rlhf_ray.training.tracking import Tracker
 from rlhf_ray.training.tripwires import watch
+from rlhf_ray.workers.rewards import fingerprints
 
 from jobs.door import perform
 
@@ -31,7 +33,7 @@ def train_ppo(run: Run, folder: Path) -> None:
     texts, ppo, width = [row["prompt"] for row in rows], config.ppo, config.sampling.prompt_tokens
     shape = {"size": ppo.episodes, "width": width, "samples": ppo.samples_per_prompt}
     prompts = PromptStream(texts, tokenizer, seed=config.seed, **shape)
-    recording = None if config.replay == "none" else Recording(Path(config.replay), tokenizer, ppo, config.sampling)
+    recording = None if config.replay == NO_REPLAY else Recording(Path(config.replay), tokenizer, ppo, config.sampling)
 
     def attempt() -> None:
         with assemble(config) as team:
@@ -56,9 +58,13 @@ def train_ppo(run: Run, folder: Path) -> None:
     tokenizer.save_pretrained(folder / "policy")
 
 
+def outside(config: RunConfig) -> dict[str, str]:
+    return fingerprints(config.scoring.rewards) | recorded(config.replay)
+
+
 # Neither what stops a run nor what saves it.
 SETTINGS = ("ppo", "learning", "returns", "scoring", "sampling", "lora", "replay")
-STAGE = Stage("ppo", reads=("world", "sft", "reward"), settings=SETTINGS, work=train_ppo, resumes=True)
+STAGE = Stage("ppo", ("world", "sft", "reward"), SETTINGS, train_ppo, resumes=True, outside=outside)
 
 if __name__ == "__main__":
     perform([STAGE])

@@ -7,7 +7,7 @@ from rlhf_ray.data.tables import read_table
 from rlhf_ray.distributed.fit import fit
 from rlhf_ray.evaluation.reward import measure
 from rlhf_ray.feedback.thumbs import COLUMNS, read_thumbs
-from rlhf_ray.models.loading import load_tokenizer
+from rlhf_ray.models.loading import check_finite, load_tokenizer
 from rlhf_ray.models.scalar import Scalar
 from rlhf_ray.stages import Run, Stage
 from rlhf_ray.text import check_pairs
@@ -32,6 +32,7 @@ def work(run: Run, folder: Path) -> None:
         "report": Reporter("reward"),
     }
     fit(train_reward, arguments, config, folder)
+    check_finite(folder)
     heldout = read_table(run.path("thumbs", "heldout.parquet"), (*COLUMNS, "kind"))
     model, tokenizer = Scalar.load(str(folder)), load_tokenizer(str(folder))
     metrics = measure(heldout, raw_scores(model, tokenizer, heldout, config.reward.most_tokens).tolist())

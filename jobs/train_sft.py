@@ -4,7 +4,8 @@ from pathlib import Path
 
 from rlhf_ray.data.tables import read_table
 from rlhf_ray.distributed.fit import fit
-from rlhf_ray.models.loading import load_tokenizer
+from rlhf_ray.models.loading import check_finite, fingerprint, load_tokenizer
+from rlhf_ray.runs import RunConfig
 from rlhf_ray.stages import Run, Stage
 from rlhf_ray.text import check_pairs
 from rlhf_ray.training.progress import Reporter
@@ -29,9 +30,14 @@ def train_sft(run: Run, folder: Path) -> None:
         "report": Reporter("sft"),
     }
     fit(fine_tune, arguments, config, folder)
+    check_finite(folder)
 
 
-STAGE = Stage("sft", reads=("world",), settings=("base", "sft", "sampling"), work=train_sft)
+def base_of(config: RunConfig) -> dict[str, str]:
+    return {"base": fingerprint(config.base)}
+
+
+STAGE = Stage("sft", reads=("world",), settings=("base", "sft", "sampling"), work=train_sft, outside=base_of)
 
 if __name__ == "__main__":
     perform([STAGE])

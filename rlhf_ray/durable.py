@@ -42,18 +42,21 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """What a published folder says of itself. Raises BadInput where it is missing or damaged."""
     path = folder / MANIFEST
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        facts = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise BadInput(f"{path}: expected a manifest, found none") from None
     except ValueError:
         raise BadInput(f"{path}: expected JSON, got a damaged file") from None
+    if not isinstance(facts, dict) or not isinstance(facts.get("files"), dict):
+        raise BadInput(f"{path}: expected a manifest with the digests of files, got a damaged file")
+    return facts
 
 
 def is_whole(folder: Path, unlisted: Iterable[str] = ()) -> bool:
     """Whether the folder holds exactly the files that it was published with."""
     try:
         return read_manifest(folder)["files"] == digests(folder, unlisted)
-    except (BadInput, KeyError, TypeError):
+    except BadInput:
         return False
 
 

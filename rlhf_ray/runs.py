@@ -46,7 +46,7 @@ class RunConfig(Config):
     """A run: its folder, its seed, and each stage's settings."""
 
     folder: str = Field(
-        "runs/rca-tiny", min_length=1, description="Where runs of this config lie; each seed has a folder there."
+        "runs/unnamed", min_length=1, description="Where runs of this config lie; each seed has a folder there."
     )
     seed: int = Field(0, ge=0, description="Everything random in the run follows from it.")
     base: str = Field(

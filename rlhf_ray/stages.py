@@ -28,6 +28,8 @@ FORMAT = 3  # part of every key: raise it when a stage's files change their mean
 class Stage:
     """`work(run, folder)` fills the folder from what the stages in `reads` left and the named settings.
 
+    `outside` gives the digests of what it reads from elsewhere, such as a model folder that the config names.
+
     Where it `resumes`, the folder and the one beside it that `scratch_of` names still hold what an earlier attempt with
     the same settings and inputs left there; the latter is no part of the result.
     """
@@ -37,6 +39,7 @@ class Stage:
     settings: tuple[str, ...]
     work: Callable[["Run", Path], None]
     resumes: bool = False
+    outside: Callable[[RunConfig], dict[str, str]] = lambda config: {}
 
 
 @dataclass(frozen=True)
@@ -77,17 +80,28 @@ class Run:
             cost = {"seconds": round(meter.seconds, 2), "peak_bytes": meter.peak_bytes}
             publish(result, self.path(stage.name), {"stage": stage.name, "key": key} | cost, unlisted=[CARD])
         except BaseException:
-            if not stage.resumes:
+            has_begun = any(path.is_file() for path in scratch_of(result).rglob("*"))
+            if not (stage.resumes and has_begun):
                 shutil.rmtree(workplace, ignore_errors=True)
             raise
         shutil.rmtree(workplace, ignore_errors=True)
         return True
 
     def _key(self, stage: Stage) -> str:
-        """Changes with the stage's settings, the seed, or anything that the stage reads."""
+        """Changes with the stage's settings, the seed, or anything that the stage reads.
+
+        Raises BadInput where an input is not what its stage left: nothing true could be said of what came of it.
+        """
         settings = self.config.model_dump(include=set(stage.settings) | {"seed"})
         inputs = {name: self.manifest(name)["files"] for name in stage.reads}
-        return digest(json.dumps([FORMAT, settings, inputs], sort_keys=True).encode())
+        for name in stage.reads:
+            if not is_whole(self.path(name), unlisted=[CARD]):
+                raise BadInput(
+                    f"{self.path(name)}: expected the files that the stage {name!r} left, got others (changed, "
+                    "damaged, more or fewer); delete the folder and run the stage again"
+                )
+        outside = stage.outside(self.config)
+        return digest(json.dumps([FORMAT, settings, inputs, outside], sort_keys=True).encode())
 
     def _is_done(self, stage: Stage, key: str) -> bool:
         folder = self.path(stage.name)

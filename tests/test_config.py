@@ -58,6 +58,9 @@ def test_a_config_is_frozen(tiny):
         ("reward.most_tokens=20", "reward.most_tokens: expected at least"),
         ("seed", "seed: expected key=value"),
         ("=3", "=3: expected key=value"),
+        ("learning.policy_lr=.inf", "learning.policy_lr: input should be a finite number, got inf"),
+        ("returns.kl_coef=.nan", "returns.kl_coef: input should be a finite number, got nan"),
+        ("ppo={steps: 1, steps: 2}", "ppo: expected a YAML value"),
         ("ppo.steps=[", "ppo.steps: expected a YAML value, got '['"),
     ],
 )
@@ -72,12 +75,13 @@ def test_a_mistake_names_the_field_what_was_expected_and_what_came(tiny, overrid
     ("text", "said"),
     [
         ("ppo: [", "expected valid YAML"),
+        ("seed: 1\nseed: 2\n", "expected valid YAML, got the key 'seed' twice"),
         ("- 1\n", "expected keys and values, got list"),
         ("a: !!python/object/apply:os.getcwd []\n", "expected valid YAML"),
         ("[" * 3000, "expected valid YAML"),
         ("x" * 300_000, "expected a config of at most"),
     ],
-    ids=["broken", "a list", "an object", "deep", "large"],
+    ids=["broken", "twice", "a list", "an object", "deep", "large"],
 )
 def test_a_file_that_is_no_config_is_refused(tmp_path, text, said):
     path = tmp_path / "bad.yaml"

@@ -58,6 +58,41 @@ def test_a_changed_input_does_the_stages_that_read_it_again(run):
 
 
 @pytest.mark.parametrize("damage", ["changed", "missing", "extra"])
+def test_an_input_that_is_not_what_its_stage_left_is_an_error_and_nothing_is_made_of_it(run, damage):
+    log: list[str] = []
+    second = Stage("two", ("one",), (), writes("second", log))
+    run.perform(Stage("one", (), (), writes("a", [])))
+    file = run.path("one", "part", "file.txt")
+    if damage == "missing":
+        file.unlink()
+    else:
+        file.with_name("file.txt" if damage == "changed" else "more.txt").write_text("b", encoding="utf-8")
+    with pytest.raises(BadInput, match=r"one: expected the files that the stage 'one' left, got others"):
+        run.perform(second)
+    assert log == []
+    assert not run.path("two").exists()
+
+
+def test_what_a_stage_reads_from_elsewhere_does_it_again_when_it_changed(run):
+    log: list[str] = []
+    elsewhere = {"file": "a"}
+    stage = Stage("one", (), (), writes("hello", log), outside=lambda config: elsewhere)
+    run.perform(stage)
+    assert run.perform(stage) is False
+    elsewhere["file"] = "b"
+    assert run.perform(stage) is True
+
+
+def test_a_stage_that_resumes_and_did_nothing_leaves_nothing(run):
+    def work(run, folder):
+        raise BadInput("not even begun")
+
+    with pytest.raises(BadInput):
+        run.perform(Stage("one", (), (), work, resumes=True))
+    assert not list(run.folder.glob(".unfinished-*"))
+
+
+@pytest.mark.parametrize("damage", ["changed", "missing", "extra"])
 def test_a_damaged_stage_is_done_again(run, damage):
     stage = Stage("one", (), (), writes("hello", log := []))
     run.perform(stage)

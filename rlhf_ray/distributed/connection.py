@@ -2,6 +2,7 @@
 
 import logging
 import os
+import socket
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
@@ -23,11 +24,23 @@ def connect() -> None:
     """Connect to the cluster named by RAY_ADDRESS or start a local one; a second call does nothing."""
     if ray.is_initialized():
         return
+    check_address(os.environ.get("RAY_ADDRESS", ""))
     before = os.umask(0o077)  # the token and session files that Ray makes are nobody else's to read
     try:
         ray.init(logging_level=logging.WARNING, log_to_driver=True)
     finally:
         os.umask(before)
+
+
+def check_address(address: str) -> None:
+    """Raises BadInput where nobody listens at the cluster's address: Ray itself would wait for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():  # none, or a word such as auto
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+    except (OSError, OverflowError) as error:
+        raise BadInput(f"RAY_ADDRESS: expected a cluster that answers at {address}, got: {error}") from None
 
 
 def disconnect() -> None:

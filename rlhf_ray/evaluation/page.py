@@ -59,7 +59,7 @@ class Curve:
 
 CURVES = (
     Curve("objective/scores", "Reward", "what training sees and raises", (), REWARD, LARGE),
-    Curve("objective/rubric", "Rubric", "what training never sees, on the same answers", (0, 1), RUBRIC, LARGE),
+    Curve("objective/rubric", "Rubric", "by the judge, on the same answers", (0, 1), RUBRIC, LARGE),
     Curve("objective/kl", "KL", "nats an answer, to the SFT model; dashed: the limit", (0,)),
     Curve("objective/entropy", "Entropy", "nats a token; at 0 the model always says the same", (0,)),
     Curve("response/length", "Length", "tokens an answer", (0,)),

@@ -1,9 +1,11 @@
 """Hugging Face models and tokenizers from a folder, a hub name, or the base that ships with the package."""
 
+import json
 from importlib.resources import files
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError, safe_open
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -14,7 +16,9 @@ from transformers import (
 )
 from transformers.utils import logging
 
+from rlhf_ray.alarm import Alarm, NotFinite
 from rlhf_ray.config import BadInput
+from rlhf_ray.durable import digest, digests
 
 logging.disable_progress_bar()  # loading takes a moment; a bar for it would only clutter the log
 
@@ -24,6 +28,28 @@ SHIPPED = "shipped"  # the config's name for the package's own base model
 def resolve(name: str) -> str:
     """The folder of the shipped base, or the given folder or hub name as it is."""
     return str(files("rlhf_ray").joinpath("base")) if name == SHIPPED else name
+
+
+def fingerprint(name: str) -> str:
+    """The digest of a model folder's files; of a hub's model the name, since nobody here knows its files."""
+    folder = Path(resolve(name))
+    return digest(json.dumps(digests(folder), sort_keys=True).encode()) if folder.is_dir() else name
+
+
+def check_finite(folder: Path) -> None:
+    """Raises NotFinite, naming the tensor, where a model that was just trained holds something that is no number."""
+    for file in sorted(folder.glob("*.safetensors")):
+        with safe_open(file, framework="pt") as tensors:
+            for name in tensors.keys():  # noqa: SIM118  (it is no dict)
+                if not tensors.get_tensor(name).isfinite().all():
+                    raise NotFinite(
+                        Alarm(
+                            "weights",
+                            f"after the training {name} holds something that is not a number",
+                            "a learning rate so large that the model left the range of its numbers",
+                            "lower the stage's learning rate (sft.lr or reward.lr)",
+                        )
+                    )
 
 
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
@@ -79,9 +105,11 @@ def _from_pretrained(kind, name: str, **form):
     path = resolve(name)
     if Path(path).exists() and not Path(path, "config.json").is_file():
         raise BadInput(f"{name}: expected a model folder with config.json, found none")
+    if not Path(path).exists() and name.startswith((".", "/", "~")):
+        raise BadInput(f"{name}: expected a model folder, found none")
     try:
         return kind.from_pretrained(path, trust_remote_code=False, **form)
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise BadInput(f"{name}: expected a model folder or hub name that loads, got: {_first_line(error)}") from None
 
 

@@ -1,5 +1,6 @@
 """Recorded rollouts in the place of a sampler: to learn again, with other settings, from what was said before."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Self
 
@@ -9,12 +10,14 @@ from transformers import PreTrainedTokenizerBase
 
 from rlhf_ray.config import BadInput, Strict, check
 from rlhf_ray.data.tables import read_table
+from rlhf_ray.durable import file_digest
 from rlhf_ray.experience import PromptBatch, Rollout
 from rlhf_ray.text import encode_prompts
 from rlhf_ray.training.ppo import PPO
 from rlhf_ray.weights import Weights
 from rlhf_ray.workers.sampler import Sampling
 
+NO_REPLAY = "none"  # the config's word for a run that samples
 LogProb = Annotated[float, Field(le=1e-3, allow_inf_nan=False)]  # 0 at most, give or take a rounding
 
 
@@ -35,6 +38,15 @@ class Said(Strict):
         return self
 
 
+def recorded(path: str) -> dict[str, str]:
+    """The digest of the file to replay, by its name. Raises BadInput where it is not there."""
+    if path == NO_REPLAY:
+        return {}
+    if not Path(path).is_file():
+        raise BadInput(f"replay: expected a rollouts.parquet, found none at {path}")
+    return {"replay": file_digest(Path(path))}
+
+
 class Recording:
     """Says in each step what was said in the step of that number, as a `rollouts.parquet` has it."""
 
@@ -52,7 +64,16 @@ class Recording:
         for step in range(1, ppo.steps + 1):
             if len(said[step]) != ppo.episodes:
                 raise BadInput(f"{path}: step {step}: expected {ppo.episodes} rollouts, got {len(said[step])}")
-        self.said = {step: _rollout(rows, tokenizer, sampling) for step, rows in said.items() if step <= ppo.steps}
+            fewest = min(Counter(row.prompt for row in said[step]).values())
+            if fewest < ppo.samples_per_prompt:
+                raise BadInput(
+                    f"{path}: step {step}: expected {ppo.samples_per_prompt} rollouts to each prompt "
+                    f"(ppo.samples_per_prompt), got {fewest}"
+                )
+        try:
+            self.said = {step: _rollout(said[step], tokenizer, sampling) for step in range(1, ppo.steps + 1)}
+        except BadInput as mistake:
+            raise BadInput(f"{path}: {mistake}") from None
 
     def generate(self, prompts: PromptBatch, weights: Weights, seed: int) -> Rollout:
         """What was said in step `seed`. Who would be asked now, and with which weights, changes nothing."""

@@ -3,26 +3,30 @@
 A function and a server hear texts: `prompts` and `completions`, one of each a response, and answer one number each.
 """
 
+import asyncio
 import importlib
 import json
+import math
 import re
 import time
-from collections.abc import Callable, Sequence, Sized
+import traceback
+from collections.abc import Callable, Sequence
 from numbers import Real
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import aiohttp
 import numpy as np
-import requests
 import torch
 from jaxtyping import Float
 from pydantic import Field, field_validator
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
-from urllib3.exceptions import HTTPError
 
 from rlhf_ray.alarm import Alarm, Tripped
 from rlhf_ray.config import BadInput, Config
+from rlhf_ray.durable import file_digest
 from rlhf_ray.experience import Rollout
 from rlhf_ray.models.scalar import Scalar, response_scores
 from rlhf_ray.text import decode_prompts, decode_responses
@@ -52,7 +56,7 @@ class Reward(Config):
     @classmethod
     def _is_known(cls, source: str) -> str:
         if source != MODEL and not FUNCTION.fullmatch(source) and not _is_url(source):
-            raise ValueError(f"expected model, module:function or an http(s) URL, got {source!r}")
+            raise ValueError(f"expected model, module:function or an http(s) URL without a password, got {source!r}")
         return source
 
     @property
@@ -70,19 +74,27 @@ def check_functions(rewards: dict[str, Reward]) -> None:
         if reward.is_function:
             try:
                 load_function(reward.source)
-            except (ImportError, AttributeError, TypeError) as error:
+            except (Exception, SystemExit) as error:  # a module may do anything when it is imported
                 raise BadInput(
                     f"scoring.rewards.{name}.source: expected a function that can be imported, got {reward.source!r} "
-                    f"({error})"
-                ) from None
+                    f"({_said(error)})"
+                ) from error
+
+
+def fingerprints(rewards: dict[str, Reward]) -> dict[str, str]:
+    """The digest of the module of each function, by the function's name: another text may be another reward."""
+    modules = {r.source: importlib.import_module(r.source.split(":")[0]) for r in rewards.values() if r.is_function}
+    return {source: file_digest(Path(module.__file__)) for source, module in modules.items() if module.__file__}
 
 
 def load_function(source: str) -> Texts:
-    """The function that `module:function` names. Raises ImportError, AttributeError or TypeError."""
+    """The function that `module:function` names. Raises what the import raises, AttributeError or TypeError."""
     module, function = source.split(":")
     found = getattr(importlib.import_module(module), function)
     if not callable(found):
         raise TypeError(f"{function} is no function but {type(found).__name__}")
+    if isinstance(found, type):
+        raise TypeError(f"{function} is no function but a class")
     return found
 
 
@@ -120,23 +132,25 @@ class TextScore:
         samples = rollout.prompt.sample.tolist()
         try:
             answer = self.ask(prompts, completions)
-        except RewardFailed as failure:
-            raise self._tripped(f"{failure}; asked for samples {samples[0]} to {samples[-1]}") from failure
+        except (Exception, SystemExit) as failure:  # whatever somebody else's function may raise
+            what = str(failure) if isinstance(failure, RewardFailed) else f"raised {_said(failure)}"
+            raise self._tripped(f"{what}; asked for samples {samples[0]} to {samples[-1]}") from failure
         scores = answer.tolist() if isinstance(answer, (np.ndarray, Tensor)) else answer
         if not isinstance(scores, (list, tuple)) or len(scores) != len(samples):
             raise self._tripped(f"expected a list of {len(samples)} numbers, one a response, got {_short(answer)}")
         for sample, score in zip(samples, scores, strict=True):
             if isinstance(score, bool) or not isinstance(score, Real):
                 raise self._tripped(f"expected a number for sample {sample}, got {_short(score)}")
-        return torch.tensor([float(score) for score in scores], device=rollout.tokens.device)
+        return torch.tensor([_number(score) for score in scores], device=rollout.tokens.device)
 
     def _tripped(self, what: str) -> Tripped:
         return Tripped(
             Alarm(
                 "reward",
                 f"{self.source}: {what}",
-                "a reward that is down, overloaded, or answers in another form",
-                "look at the reward itself, and start the run again: it goes on from its newest checkpoint",
+                "a function with a fault, or a server that is down, overloaded or answers in another form",
+                "mend the reward, and start the run again: where only a server was mended, it goes on from its newest "
+                "checkpoint",
             )
         )
 
@@ -144,42 +158,42 @@ class TextScore:
 class Server:
     """A reward behind a URL: POST `{"prompts": […], "completions": […]}`, answered by `{"scores": […]}`.
 
-    Every wait is bounded, and what may succeed later is tried again. No redirect is followed: the texts go where the
-    config says and nowhere else.
+    An answer must be whole within the time, and what may succeed later is tried again. No redirect is followed: the
+    texts go where the config says and nowhere else.
     """
 
     def __init__(self, url: str, timeout_s: float, tries: int) -> None:
         self.url = url
-        self.timeout_s = timeout_s
+        self.timeout = aiohttp.ClientTimeout(total=timeout_s)
         self.tries = tries
 
-    def __call__(self, prompts: list[str], completions: list[str]) -> list[float]:
+    def __call__(self, prompts: list[str], completions: list[str]) -> list[Any]:
         for attempt in range(self.tries):
             try:
-                return self._post({"prompts": prompts, "completions": completions})
-            except (requests.RequestException, HTTPError, _TryAgain) as error:
+                return _scores(asyncio.run(self._post({"prompts": prompts, "completions": completions})))
+            except (aiohttp.ClientError, TimeoutError, _TryAgain) as error:
                 failure = error
             if attempt < self.tries - 1:
                 time.sleep(FIRST_PAUSE * 2**attempt)
-        raise RewardFailed(f"no answer in {self.tries} tries ({_first_line(failure)})") from failure
+        why = f"no whole answer within {self.timeout.total:g} s" if isinstance(failure, TimeoutError) else str(failure)
+        raise RewardFailed(f"no answer in {self.tries} tries ({why})") from failure
 
-    def _post(self, texts: dict[str, list[str]]) -> list[Any]:
-        deadline = time.monotonic() + self.timeout_s
-        with requests.post(
-            self.url, json=texts, headers=PLAIN, timeout=self.timeout_s, allow_redirects=False, stream=True
-        ) as response:
-            if response.status_code in AGAIN:
-                raise _TryAgain(f"status {response.status_code}")
-            if response.status_code != 200:
-                raise RewardFailed(f"expected status 200, got {response.status_code} (redirects are not followed)")
+    async def _post(self, texts: dict[str, list[str]]) -> bytes:
+        async with (
+            aiohttp.ClientSession(timeout=self.timeout, auto_decompress=False) as session,
+            session.post(self.url, json=texts, headers=PLAIN, allow_redirects=False) as response,
+        ):
+            if response.status in AGAIN:
+                raise _TryAgain(f"status {response.status}")
+            if response.status != 200:
+                hint = " (redirects are not followed)" if 300 <= response.status < 400 else ""
+                raise RewardFailed(f"expected status 200, got {response.status}{hint}")
             body = bytearray()
-            while chunk := response.raw.read1(LARGEST_ANSWER):  # what has come; a read of all would wait for a slow one
+            async for chunk in response.content.iter_any():
                 body += chunk
                 if len(body) > LARGEST_ANSWER:
                     raise RewardFailed(f"expected an answer of at most {LARGEST_ANSWER} bytes, got more")
-                if time.monotonic() > deadline:
-                    raise _TryAgain(f"no whole answer within {self.timeout_s:g} s")
-        return _scores(bytes(body))
+            return bytes(body)
 
 
 class _TryAgain(RuntimeError):
@@ -198,14 +212,32 @@ def _scores(body: bytes) -> list[Any]:
 
 
 def _is_url(source: str) -> bool:
-    parts = urlsplit(source)
-    return parts.scheme in ("http", "https") and bool(parts.hostname)
+    """Whether it is an address without a password, which would end up in every config and message."""
+    try:
+        parts = urlsplit(source)
+        return (
+            parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0 and "@" not in parts.netloc
+        )
+    except ValueError:  # such as a port that is no number
+        return False
+
+
+def _number(score: Any) -> float:
+    try:
+        return float(score)
+    except OverflowError:  # an integer of hundreds of digits: no finite number, and said to be none
+        return math.inf
 
 
 def _short(value: object) -> str:
     """What was answered, in a few words."""
-    return f"{type(value).__name__} of {len(value)}" if isinstance(value, Sized) else repr(value)[:60]
+    return (
+        f"{type(value).__name__} of {len(value)}" if isinstance(value, (str, list, tuple, dict)) else repr(value)[:60]
+    )
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+def _said(error: BaseException) -> str:
+    """What was raised, and where: the innermost line of it."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    message = " ".join(str(error).split())
+    return f"{type(error).__name__}: {message} in {Path(last.filename).name}, line {last.lineno}"

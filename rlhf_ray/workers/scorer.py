@@ -75,8 +75,8 @@ def _finite(name: str, scores: Tensor, rollout: Rollout) -> Tensor:
             Alarm(
                 "score",
                 f"the reward {name!r} gave {float(scores[wrong[0]])} for sample {sample}",
-                "a reward model whose training diverged, a damaged model folder, or a function that divides by 0",
-                "look at the reward itself; train a reward model again with a lower reward.lr",
+                "a reward model whose training diverged, or a function or server that divides by 0",
+                "look at that reward; a reward model is trained again with a lower reward.lr",
             )
         )
     return scores

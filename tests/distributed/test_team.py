@@ -1,5 +1,6 @@
 """Real actors on a local Ray: a group does what its worker does, and the cluster's limits are said at once."""
 
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import torch
 
 from rlhf_ray.config import BadInput
 from rlhf_ray.data.prompts import PromptStream
-from rlhf_ray.distributed.connection import ActorLost, connect, wait_for
+from rlhf_ray.distributed.connection import ActorLost, check_address, connect, wait_for
 from rlhf_ray.distributed.recovery import insist
 from rlhf_ray.distributed.team import assemble
 from rlhf_ray.experience import ScoredRollout
@@ -188,3 +189,13 @@ def test_an_actor_that_cannot_start_is_no_lost_one(tmp_path):
         learner.version()
     assert not isinstance(error.value, ActorLost)
     assert "expected a model folder with config.json, found none" in str(error.value)
+
+
+def test_a_cluster_where_nobody_listens_is_named_at_once():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with pytest.raises(BadInput, match=rf"RAY_ADDRESS: expected a cluster that answers at 127.0.0.1:{port}, got: "):
+        check_address(f"127.0.0.1:{port}")
+    for address in ("", "auto", "local"):
+        check_address(address)

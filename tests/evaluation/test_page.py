@@ -149,6 +149,14 @@ def test_headline_says_what_happened(good: str) -> None:
     assert "Warning" not in shown
 
 
+def test_a_page_whose_judge_was_the_reward_never_says_otherwise(tmp_path: Path, facts: Facts) -> None:
+    assert "never sees" in words(written(tmp_path, facts))
+    facts["results"]["judge_is_reward"] = True
+    shown = words(written(tmp_path, facts))
+    assert "never sees" not in shown
+    assert "the judge, which this run's training did see" in shown
+
+
 def test_same_facts_same_bytes(tmp_path: Path, facts: Facts, good: str) -> None:
     assert written(tmp_path, facts) == good
 
@@ -159,7 +167,7 @@ def test_headline_is_honest_about_a_worsened_model(tmp_path: Path, facts: Facts)
     shown = words(written(tmp_path, facts))
     assert "the rubric fell from 0.402 to 0.301: the tuned model is worse." in shown
     assert "−0.101 (95 % interval −0.121 to −0.081)" in shown
-    assert "The reward model is being gamed." in shown
+    assert "The reward is being gamed." in shown
     assert "rubric rose" not in shown
 
 
@@ -195,7 +203,7 @@ def test_every_alarm_is_a_named_warning(tmp_path: Path, facts: Facts) -> None:
     assert Tags(page).all("data-alarm") == list(FAILINGS)
     for name in (
         "Judge and reward are the same",
-        "model is being gamed",
+        "reward is being gamed",
         "over its limit",
         "answer for everything",
         "do not end",

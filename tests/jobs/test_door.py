@@ -1,7 +1,11 @@
 """A user's mistake is one line on standard error and exit code 2; nothing half-written remains."""
 
+import os
+import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pyarrow as pa
@@ -9,8 +13,12 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from rlhf_ray.config import load
+from rlhf_ray.runs import RunConfig
+from rlhf_ray.stages import Run, Stage
+
 from jobs import collect_thumbs, synthesize, train_ppo, train_reward, train_sft
-from jobs.door import INTERRUPTED, USER_MISTAKE, perform
+from jobs.door import INTERRUPTED, TRIPPED, USER_MISTAKE, perform
 
 ROOT = Path(__file__).parent.parent.parent
 SMALL = {"corpus": 40, "train_prompts": 40, "heldout_prompts": 8, "heldout_wordings": 4}
@@ -94,14 +102,13 @@ def test_a_folder_that_cannot_be_written(call, tmp_path):
     assert_one_line(code, said, "folder: expected a place to write to")
 
 
-def replace_thumbs(tmp_path, rows) -> None:
-    """A thumbs stage as a user would leave it: their own table under the run's folder."""
-    from rlhf_ray.config import load
-    from rlhf_ray.runs import RunConfig
-    from rlhf_ray.stages import Run, Stage
+def replace_thumbs(tmp_path, rows, cut: int = 0) -> None:
+    """A thumbs stage that left this table, without its last bytes."""
 
     def work(run, folder):
         pq.write_table(pa.Table.from_pylist(rows), folder / "thumbs.parquet")
+        data = (folder / "thumbs.parquet").read_bytes()
+        (folder / "thumbs.parquet").write_bytes(data[: len(data) - cut])
         pq.write_table(pa.Table.from_pylist(rows), folder / "samples.parquet")
 
     Run(load(RunConfig, tmp_path / "run.yaml")).perform(Stage("thumbs", ("world", "sft"), (), work))
@@ -135,20 +142,73 @@ def test_thumbs_that_cannot_be_used(call, tmp_path, rows, said):
 def test_a_corrupt_table(call, tmp_path):
     call(synthesize.STAGE, train_sft.STAGE)
     rows = [{"prompt": "a", "completion": "b", "label": True}, {"prompt": "a", "completion": "c", "label": False}]
-    replace_thumbs(tmp_path, rows)
-    table = tmp_path / "run" / "seed-0" / "thumbs" / "thumbs.parquet"
-    table.write_bytes(table.read_bytes()[:-20])
+    replace_thumbs(tmp_path, rows, cut=20)
     code, said = call(train_reward.STAGE)
     assert_one_line(code, said, "thumbs.parquet: expected a Parquet file, got one that cannot be read")
 
 
+def test_a_table_that_somebody_changed(call, tmp_path):
+    call(synthesize.STAGE, train_sft.STAGE)
+    replace_thumbs(tmp_path, [{"prompt": "a", "completion": "b", "label": bool(place % 2)} for place in range(4)])
+    table = tmp_path / "run" / "seed-0" / "thumbs" / "thumbs.parquet"
+    table.write_bytes(table.read_bytes()[:-20])
+    code, said = call(train_reward.STAGE)
+    assert_one_line(code, said, "thumbs: expected the files that the stage 'thumbs' left, got others")
+
+
+def test_a_model_file_that_is_cut_off(call, tmp_path, model_folder):
+    broken = tmp_path / "broken"
+    shutil.copytree(model_folder, broken)
+    weights = broken / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:3000])
+    code, said = call(synthesize.STAGE, train_sft.STAGE, overrides=[f"base={broken}"])
+    assert_one_line(code, said, str(broken), "expected a model folder or hub name that loads")
+    assert not (tmp_path / "run" / "seed-0" / "sft").exists()
+
+
+def test_a_base_whose_files_changed_is_adopted_again(call, tmp_path, model_folder):
+    base = tmp_path / "base"
+    shutil.copytree(model_folder, base)
+    words = [f"base={base}"]
+    call(synthesize.STAGE, train_sft.STAGE, overrides=words)
+    assert "sft: unchanged, skipped" in call(train_sft.STAGE, overrides=words)[1]
+    config = base / "config.json"
+    config.write_text(config.read_text(encoding="utf-8") + "\n", encoding="utf-8")
+    assert "sft: unchanged, skipped" not in call(train_sft.STAGE, overrides=words)[1]
+
+
+def test_a_training_that_ends_in_numbers_that_are_none_is_stopped(call, tmp_path):
+    code, said = call(synthesize.STAGE, train_sft.STAGE, overrides=["sft={lr: 1e30, most_tokens: 600}"])
+    assert code == TRIPPED
+    assert "stopped: weights: after the training" in said
+    assert not (tmp_path / "run" / "seed-0" / "sft").exists()
+
+
+def test_a_recording_that_is_not_there_is_noticed_before_anything_is_done(call, tmp_path):
+    code, said = call(synthesize.STAGE, overrides=[f"replay={tmp_path / 'nowhere'}"])
+    assert_one_line(code, said, "replay: expected a rollouts.parquet, found none at")
+    assert not (tmp_path / "run").exists()
+
+
+def test_help_is_no_mistake(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["jobs/pipeline.py", "--help"])
+    with pytest.raises(SystemExit) as ended:
+        perform([])
+    assert ended.value.code == 0
+    assert "usage: python -m jobs.pipeline CONFIG [key=value …]" in capsys.readouterr().out
+
+
+def test_a_polite_end_is_a_ctrl_c(call, tmp_path):
+    def ended(run, folder):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
+
+    code, said = call(Stage("one", (), (), ended))
+    assert code == INTERRUPTED
+    assert "interrupted; what had been finished is kept" in said
+
+
 def test_a_reward_model_of_another_vocabulary(call, tmp_path, model_folder, other_vocabulary_reward_folder):
-    import shutil
-
-    from rlhf_ray.config import load
-    from rlhf_ray.runs import RunConfig
-    from rlhf_ray.stages import Run, Stage
-
     call(synthesize.STAGE, train_sft.STAGE)
 
     def work(run, folder):
@@ -160,8 +220,6 @@ def test_a_reward_model_of_another_vocabulary(call, tmp_path, model_folder, othe
 
 
 def test_ctrl_c_says_so_and_keeps_finished_stages(call, tmp_path):
-    from rlhf_ray.stages import Stage
-
     def interrupted(run, folder):
         (folder / "half").write_text("half", encoding="utf-8")
         raise KeyboardInterrupt

@@ -6,7 +6,9 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -140,11 +142,35 @@ def test_the_same_seed_gives_the_same_metrics_also_without_ray(finished, tmp_pat
         assert metrics(config.parent / "run" / "seed-5") == metrics(run)
 
 
-def test_rewards_of_ones_own_reach_the_actors_and_the_page_says_that_the_judge_was_one(tmp_path):
+@pytest.fixture
+def served_lengths():
+    """The address of a server on loopback that scores a completion by its length."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            answer = json.dumps({"scores": [len(text) for text in asked["completions"]]}).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def log_message(self, *_):
+            """Tests are quiet."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/"
+    server.shutdown()
+    server.server_close()
+
+
+def test_rewards_of_ones_own_reach_the_actors_and_the_page_says_that_the_judge_was_one(tmp_path, served_lengths):
     (tmp_path / "my_rewards.py").write_text(
         "def brevity(prompts, completions):\n    return [-float(len(text)) for text in completions]\n", encoding="utf-8"
     )
     rewards = {
+        "served": {"source": served_lengths, "weight": 0.0},
         "thumbs": {"source": "model"},
         "brevity": {"source": "my_rewards:brevity", "weight": 0.01},
         "judge": {"source": "rlhf_ray.incidents.rubric:rubric"},
@@ -155,7 +181,7 @@ def test_rewards_of_ones_own_reach_the_actors_and_the_page_says_that_the_judge_w
     run = config.parent / "run" / "seed-5"
     rows = pq.read_table(run / "ppo" / "rollouts.parquet").to_pylist()
     for row in rows:
-        assert row["reward/brevity"] == -len(row["completion"])
+        assert row["reward/brevity"] == -len(row["completion"]) == -row["reward/served"]
         assert 0 <= row["reward/judge"] <= 1
     for line in metrics(run):
         of_step = [row["reward/judge"] for row in rows if row["step"] == line["step"]]

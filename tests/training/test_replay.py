@@ -93,7 +93,7 @@ def rewrite(path: Path, change: Callable[[list[dict[str, Any]]], object]) -> Non
         (lambda rows: rows[1]["response_ids"].__setitem__(0, -1), r"row 1: response_ids.0: .* got -1"),
         (lambda rows: rows[1]["logprobs"].__setitem__(0, float("nan")), r"row 1: logprobs.0: .* got nan"),
         (lambda rows: rows[1]["logprobs"].__setitem__(0, 0.5), r"row 1: logprobs.0: .* got 0.5"),
-        (lambda rows: rows[1].update(prompt="dog " * 40), r"prompt: expected 1 to 12 tokens"),
+        (lambda rows: rows[1].update(prompt="dog " * 40), r"rollouts.parquet: prompt: expected 1 to 12 tokens"),
         (lambda rows: rows[1].update(sample=None), r"row 1: sample: .* got None"),
         (lambda rows: [row.pop("logprobs") for row in rows], r"expected the column 'logprobs'"),
     ],
@@ -103,6 +103,14 @@ def test_a_table_that_cannot_be_replayed(recorded: Any, run: Any, change: Any, s
     rewrite(path, change)
     with pytest.raises(BadInput, match=said):
         recording(path, run)
+
+
+def test_groups_that_were_not_recorded(recorded: Any, run: Any) -> None:
+    path, *_ = recorded
+    rewrite(path, lambda rows: [row.update(prompt="dog " * (number % 3 + 1)) for number, row in enumerate(rows)])
+    ppo = PPO(steps=STEPS, episodes=20, samples_per_prompt=10)
+    with pytest.raises(BadInput, match=r"step 1: expected 10 rollouts to each prompt .* got 6"):
+        Recording(path, run.tokenizer, ppo, Sampling(prompt_tokens=12, response_tokens=8))
 
 
 def test_a_table_that_is_too_short(recorded: Any, run: Any) -> None:

@@ -17,7 +17,7 @@ from rlhf_ray.config import BadInput, load
 from rlhf_ray.experience import Rollout
 from rlhf_ray.text import decode_prompts, decode_responses
 from rlhf_ray.workers import rewards
-from rlhf_ray.workers.rewards import Reward, check_functions
+from rlhf_ray.workers.rewards import Reward, check_functions, fingerprints
 from rlhf_ray.workers.scorer import Scorer, Scoring
 
 MINE = """
@@ -48,12 +48,29 @@ def infinite(prompts, completions):
 
 def broken(prompts, completions):
     raise KeyError("mine")
+
+def no_arguments():
+    return []
+
+def leaving(prompts, completions):
+    raise SystemExit(7)
+
+def huge(prompts, completions):
+    return [1.0, 10**400, 1.0]
+
+def tensors(prompts, completions):
+    return [torch.tensor(1.0)] * len(prompts)
+
+class Reward:
+    pass
 """
 
 
 @pytest.fixture(autouse=True)
 def my_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "my_rewards.py").write_text(MINE, encoding="utf-8")
+    (tmp_path / "ends.py").write_text("import sys\nsys.exit(5)\n", encoding="utf-8")
+    (tmp_path / "broken.py").write_text("def x(:\n", encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(rewards, "FIRST_PAUSE", 0.01)
 
@@ -167,16 +184,29 @@ def test_the_sum_is_clipped_and_the_penalty_comes_after(scorer: Callable, rollou
         ("short", r"expected a list of 3 numbers, one a response, got list of 1"),
         ("hole", r"expected a number for sample 1, got None"),
         ("infinite", r"the reward 'mine' gave inf for sample 2"),
+        ("huge", r"the reward 'mine' gave inf for sample 1"),
+        ("tensors", r"expected a number for sample 0, got tensor\(1.\)"),
     ],
 )
 def test_an_answer_that_is_no_number_names_the_sample(scorer: Callable, rollout: Rollout, name: str, said: str) -> None:
-    with pytest.raises(NotFinite if name == "infinite" else Tripped, match=said):
+    with pytest.raises(NotFinite if "gave inf" in said else Tripped, match=said):
         scorer(mine={"source": f"my_rewards:{name}"}).score(rollout)
 
 
-def test_a_fault_of_ones_own_function_is_shown_as_it_is(scorer: Callable, rollout: Rollout) -> None:
-    with pytest.raises(KeyError, match="mine"):
-        scorer(mine={"source": "my_rewards:broken"}).score(rollout)
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("broken", r"my_rewards:broken: raised KeyError: 'mine' in my_rewards.py, line \d+; asked for samples 0 to 2"),
+        ("no_arguments", r"my_rewards:no_arguments: raised TypeError: .* takes 0 positional arguments"),
+        ("leaving", r"my_rewards:leaving: raised SystemExit: 7 in my_rewards.py"),
+    ],
+)
+def test_a_fault_of_ones_own_function_is_one_line_that_says_where(
+    scorer: Callable, rollout: Rollout, name: str, said: str
+) -> None:
+    with pytest.raises(Tripped, match=said) as caught:
+        scorer(mine={"source": f"my_rewards:{name}"}).score(rollout)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_server_hears_the_texts_and_its_numbers_are_the_score(
@@ -252,7 +282,17 @@ def dripping(handler: BaseHTTPRequestHandler, _: dict[str, Any]) -> None:
         time.sleep(0.1)
 
 
-@pytest.mark.parametrize("answer", [silent, dripping])
+def dripping_headers(handler: BaseHTTPRequestHandler, _: dict[str, Any]) -> None:
+    handler.wfile.write(b"HTTP/1.0 200 OK\r\n")
+    for number in range(15):
+        try:
+            handler.wfile.write(f"X-Drop-{number}: 1\r\n".encode())
+        except OSError:
+            return
+        time.sleep(0.1)
+
+
+@pytest.mark.parametrize("answer", [silent, dripping, dripping_headers])
 def test_the_wait_for_a_server_is_bounded(scorer: Callable, rollout: Rollout, serve: Callable, answer: Answer) -> None:
     scorer = scorer(remote={"source": serve(answer).url, "timeout_s": 0.3, "tries": 2})
     begin = time.monotonic()
@@ -268,7 +308,10 @@ def test_a_server_that_is_not_there_is_named(scorer: Callable, rollout: Rollout,
         scorer(remote={"source": server.url, "tries": 1}).score(rollout)
 
 
-@pytest.mark.parametrize("source", ["modell", "my_rewards:", "ftp://host/x", "file:///etc/passwd", "http://", "a b:c"])
+@pytest.mark.parametrize(
+    "source",
+    ["modell", "my_rewards:", "ftp://host/x", "file:///x", "http://", "a b:c", "http://h:99999/", "http://me:pw@host/"],
+)
 def test_a_source_of_an_unknown_kind_is_an_error(tmp_path: Path, source: str) -> None:
     config = tmp_path / "scoring.yaml"
     config.write_text(json.dumps({"rewards": {"mine": {"source": source}}}), encoding="utf-8")
@@ -276,7 +319,17 @@ def test_a_source_of_an_unknown_kind_is_an_error(tmp_path: Path, source: str) ->
         load(Scoring, config)
 
 
-@pytest.mark.parametrize("source", ["no_such_module:length", "my_rewards:no_such_function", "my_rewards:CONSTANT"])
+@pytest.mark.parametrize(
+    "source",
+    [
+        "no_such_module:length",
+        "my_rewards:no_such_function",
+        "my_rewards:CONSTANT",
+        "my_rewards:Reward",
+        "ends:x",
+        "broken:x",
+    ],
+)
 def test_a_function_that_is_not_there_is_noticed_at_the_door(source: str) -> None:
     with pytest.raises(BadInput, match=r"scoring\.rewards\.mine\.source: expected a function that can be imported"):
         check_functions({"mine": Reward(source=source)})
@@ -284,3 +337,13 @@ def test_a_function_that_is_not_there_is_noticed_at_the_door(source: str) -> Non
 
 def test_functions_that_are_there_pass_the_door() -> None:
     check_functions({"mine": Reward(source="my_rewards:length"), "model": Reward()})
+
+
+def test_another_text_of_a_functions_module_has_another_fingerprint(tmp_path: Path) -> None:
+    module = tmp_path / "rewards_that_change.py"
+    module.write_text(MINE, encoding="utf-8")
+    mine = {"mine": Reward(source="rewards_that_change:length"), "model": Reward()}
+    before = fingerprints(mine)
+    assert list(before) == ["rewards_that_change:length"]
+    module.write_text(MINE + "\n", encoding="utf-8")
+    assert fingerprints(mine) != before
