@@ -18,8 +18,9 @@ from rlhf_ray.distributed.groups import LearnerGroup
 from rlhf_ray.distributed.team import RayTeam, assemble
 from rlhf_ray.experience import Experience, Metrics, Rollout, ScoredRollout
 from rlhf_ray.models.adapters import Lora
-from rlhf_ray.models.loading import load_causal
+from rlhf_ray.models.loading import load_causal, load_tokenizer
 from rlhf_ray.runs import RunConfig
+from rlhf_ray.text import encode_prompts
 from rlhf_ray.training.assess import Returns, assess
 from rlhf_ray.weights import pack
 from rlhf_ray.workers.learner import Learner, Learning
@@ -157,6 +158,24 @@ def test_two_learners_with_adapters_are_one(policy_folder: str, reward_folder: s
 def test_what_cannot_be_sharded_is_refused(change: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         config_of(shard=True, **change)
+
+
+def test_the_number_of_samplers_and_scorers_changes_no_bit(policy_folder: str, reward_folder: str) -> None:
+    """Work items are fixed, so one, two and four actors say the same."""
+    prompts = encode_prompts(load_tokenizer(policy_folder), ["the quick", "brown fox", "jumps", "dog"] * 4, 12)
+    weights, found = pack(load_causal(policy_folder).parameters(), version=0), []
+    for count in (1, 2, 4):
+        sizes = {"sampling": {"prompt_tokens": 12, "response_tokens": 8, "rows": 4}, "scoring": {"rows": 4}}
+        cluster = {"samplers": count, "scorers": count, "threads_each": 1, "deadline_s": 120}
+        with assemble(RunConfig.model_validate(sizes | {"seed": 3, "cluster": cluster})) as team:
+            rollout = team.sampler(policy_folder).generate(prompts, weights, seed=1)
+            found.append((rollout, team.scorer(reward_folder, policy_folder).score(rollout)))
+    (one, judged_by_one), *more = found
+    for rollout, judged in more:
+        for name in ("tokens", "mask", "logprobs", "ended"):
+            assert torch.equal(getattr(rollout, name), getattr(one, name))
+        for name in ("score", "parts", "ref_logprobs"):
+            assert torch.equal(getattr(judged, name), getattr(judged_by_one, name))
 
 
 class Exact(Learner):
