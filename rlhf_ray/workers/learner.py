@@ -88,7 +88,7 @@ class Learner:
         total_steps: int,
         device: str = "cpu",
         lora: Lora | None = None,
-        shard: bool = False,
+        sharded: bool = False,
     ) -> None:
         self.learning = learning
         self.temperature = temperature
@@ -96,7 +96,7 @@ class Learner:
         self.total_steps = total_steps
         self.device = device
         self.lora = lora
-        self.shard = shard
+        self.sharded = sharded
         self.ranks = Ranks()
         self.updates = 0
         self.policy = load_causal(policy)
@@ -106,7 +106,7 @@ class Learner:
                 adapt(model, lora, derive(run_seed, "adapters", name))
             if learning.gradient_checkpointing:
                 recompute_activations(model)
-        self.students = [] if shard else self._students()
+        self.students = [] if sharded else self._students()
 
     def join(self, place: str, rank: int, size: int, deadline_s: float) -> None:
         """Learn together with others, as number `rank` of `size` that meet at `place`, from the same models.
@@ -114,7 +114,7 @@ class Learner:
         Where models are to be sharded nobody could learn before: each rank gets its part of them now.
         """
         self.ranks = Ranks.join(place, rank, size, self.device, deadline_s)
-        if self.shard:
+        if self.sharded:
             mesh = self.ranks.mesh()
             shard(self.policy, mesh)
             if self.critic:
@@ -216,7 +216,7 @@ class Learner:
     def _student(self, name: str, model: nn.Module, lr: float, warmup: int = 0) -> Student:
         """It stays as it is for the first `warmup` calls of `update`."""
         c, linear = self.learning, self.learning.schedule == "linear"
-        if not self.shard:
+        if not self.sharded:
             model.to(self.device)
         learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
         optimizer = AdamW(learning, lr=lr, betas=c.adam_betas, eps=c.adam_eps, weight_decay=0.0)
@@ -273,7 +273,7 @@ class Learner:
         for name, mean in means.items():
             if not math.isfinite(mean):
                 raise NotFinite(self._not_finite(name, f"the loss, which is {mean}"))
-        if not self.shard:  # what is sharded adds up by itself
+        if not self.sharded:  # what is sharded adds up by itself
             self.ranks.add_up([p.grad for s in self.students for p in s.parameters if p.grad is not None])
         return means
 
