@@ -16,7 +16,7 @@ from rlhf_ray.alarm import NotFinite, Tripped
 from rlhf_ray.config import BadInput, load
 from rlhf_ray.experience import Rollout
 from rlhf_ray.text import decode_prompts, decode_responses
-from rlhf_ray.workers import rewards
+from rlhf_ray.workers import reward_server
 from rlhf_ray.workers.rewards import Reward, check_functions, fingerprints
 from rlhf_ray.workers.scorer import Scorer, Scoring
 
@@ -72,7 +72,7 @@ def my_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "ends.py").write_text("import sys\nsys.exit(5)\n", encoding="utf-8")
     (tmp_path / "broken.py").write_text("def x(:\n", encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(rewards, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(reward_server, "FIRST_PAUSE", 0.01)
 
 
 @pytest.fixture
