@@ -15,8 +15,8 @@ def read_thumbs(path: Path) -> list[Row]:
         for column, kind in (("prompt", str), ("completion", str), ("label", bool)):
             if not isinstance(row[column], kind):
                 raise BadInput(f"{path}: row {number}: {column}: expected {kind.__name__}, got {row[column]!r}")
-        if not row["prompt"] or not row["completion"]:
-            raise BadInput(f"{path}: row {number}: expected a prompt and a completion, got an empty text")
+        if not row["prompt"]:  # a completion may be empty: a model that said nothing deserves its thumb, too
+            raise BadInput(f"{path}: row {number}: prompt: expected a text, got an empty one")
     ups = sum(row["label"] for row in rows)
     if not 0 < ups < len(rows):
         raise BadInput(

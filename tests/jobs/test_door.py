@@ -110,6 +110,7 @@ def replace_thumbs(tmp_path, rows, cut: int = 0) -> None:
         data = (folder / "thumbs.parquet").read_bytes()
         (folder / "thumbs.parquet").write_bytes(data[: len(data) - cut])
         pq.write_table(pa.Table.from_pylist(rows), folder / "samples.parquet")
+        pq.write_table(pa.Table.from_pylist(rows), folder / "heldout.parquet")
 
     Run(load(RunConfig, tmp_path / "run.yaml")).perform(Stage("thumbs", ("world", "sft"), (), work))
 
@@ -124,12 +125,12 @@ def replace_thumbs(tmp_path, rows, cut: int = 0) -> None:
         ([{"prompt": "a", "completion": "b", "label": "yes"}] * 4, "row 0: label: expected bool, got 'yes'"),
         ([{"prompt": "a", "completion": None, "label": True}], "row 0: completion: expected str, got None"),
         (
-            [{"prompt": "a", "completion": "", "label": True}],
-            "row 0: expected a prompt and a completion, got an empty text",
+            [{"prompt": "", "completion": "a", "label": True}],
+            "row 0: prompt: expected a text, got an empty one",
         ),
         ([{"prompt": "a", "completion": "b"}], "expected the column 'label', got prompt, completion"),
     ],
-    ids=["all up", "text for a label", "no completion", "empty completion", "no label"],
+    ids=["all up", "text for a label", "no completion", "empty prompt", "no label"],
 )
 def test_thumbs_that_cannot_be_used(call, tmp_path, rows, said):
     call(synthesize.STAGE, train_sft.STAGE)
@@ -137,6 +138,17 @@ def test_thumbs_that_cannot_be_used(call, tmp_path, rows, said):
     code, err = call(train_reward.STAGE)
     assert_one_line(code, err, "thumbs.parquet", said)
     assert not (tmp_path / "run" / "seed-0" / "reward").exists()
+
+
+def test_a_model_that_said_nothing_deserves_its_thumb_too(call, tmp_path):
+    call(synthesize.STAGE, train_sft.STAGE)
+    rows = [
+        {"prompt": "a", "completion": "b" * (place % 2), "label": bool(place % 2), "kind": "x"} for place in range(8)
+    ]
+    replace_thumbs(tmp_path, rows)
+    code, said = call(train_reward.STAGE)
+    assert code == 0, said
+    assert (tmp_path / "run" / "seed-0" / "reward" / "model.safetensors").is_file()
 
 
 def test_a_corrupt_table(call, tmp_path):
