@@ -10,7 +10,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -52,15 +51,12 @@ def ask_trl(site: Path, folder: Path, out: Path, steps: int, config: RunConfig) 
     subprocess.run([str(word) for word in command], check=True, env=os.environ | more)  # noqa: S603
 
 
-def taught(site: Path, config: RunConfig) -> tuple[Path, Curve, float]:
-    """TRL's policy for a finished run, what it reported of each step, and the seconds; done once."""
+def taught(site: Path, config: RunConfig) -> tuple[Path, Curve]:
+    """TRL's policy for a finished run, and what it reported of each step; learned once."""
     out = PLACE / f"seed-{config.seed}"
-    if not (out / "seconds.json").is_file():
-        begin = time.monotonic()
+    if not (out / "curve.json").is_file():
         ask_trl(site, config.run_folder, out, config.ppo.steps, config)
-        (out / "seconds.json").write_text(json.dumps(time.monotonic() - begin), encoding="utf-8")
-    read = {name: json.loads((out / f"{name}.json").read_text(encoding="utf-8")) for name in ("curve", "seconds")}
-    return out / "policy", read["curve"], read["seconds"]
+    return out / "policy", json.loads((out / "curve.json").read_text(encoding="utf-8"))
 
 
 def draw(curves: dict[str, list[Curve]]) -> None:
@@ -89,7 +85,7 @@ def main(path: str, *words: str) -> None:
         if not differences:
             ask_trl(site, folder, PLACE / "batch", 0, config)
             differences = json.loads((PLACE / "batch" / "differences.json").read_text(encoding="utf-8"))
-        policy, curve, seconds = taught(site, config)
+        policy, curve = taught(site, config)
         lines = (folder / "ppo" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
         curves["rlhf_ray"].append([json.loads(entry) for entry in lines])
         curves["TRL 1.12"].append(curve)
@@ -98,7 +94,7 @@ def main(path: str, *words: str) -> None:
         pairs = [(column(ours, name), column(theirs, name)) for name in ("rubric", "score", "kl")]
         gains.append(statistics.mean(pairs[1][0])["mean"] - statistics.mean(pairs[1][1])["mean"])
         cells = [interval(statistics.mean(side)) for pair in pairs for side in pair]
-        rows.append(line([seed, *cells, f"{summary['stages']['ppo']['seconds']:.0f}", f"{seconds:.0f}"]))
+        rows.append(line([seed, *cells]))
     draw(curves)
     batch = [line([name, f"{worst:.1e}"]) for name, worst in differences.items()]
     said = f"Final reward, ours minus TRL's, mean over the seeds: {interval(statistics.mean(gains))}."

@@ -1,5 +1,6 @@
 """What one YAML file means: the parts of a run, and the checks that need more than one of them."""
 
+import os
 from pathlib import Path
 from typing import Literal, Self
 
@@ -131,8 +132,11 @@ class RunConfig(Config):
 
     @property
     def threads(self) -> int:
-        """CPU threads of each process that computes; without a cluster those that a default seat has."""
-        return (Cluster() if self.cluster == "none" else self.cluster).threads_each
+        """CPU threads of each process that computes; without a cluster OMP_NUM_THREADS says, or a default seat."""
+        if self.cluster != "none":
+            return self.cluster.threads_each
+        said = os.environ.get("OMP_NUM_THREADS", "")
+        return int(said) if said.isdigit() and int(said) else Cluster().threads_each
 
     @property
     def adapters(self) -> Lora | None:

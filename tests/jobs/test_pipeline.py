@@ -33,7 +33,7 @@ SMALL = {
 def write_config(folder: Path, **more) -> Path:
     folder.mkdir(exist_ok=True)
     path = folder / "run.yaml"
-    values = SMALL | {"folder": str(folder / "run"), "cluster": {"threads_each": 2}} | more
+    values = SMALL | {"folder": str(folder / "run"), "cluster": {"threads_each": 1}} | more
     path.write_text(yaml.safe_dump(values), encoding="utf-8")
     return path
 
