@@ -31,8 +31,6 @@ COLUMNS = (
     "reward, TRL",
     "KL, ours",
     "KL, TRL",
-    "s, ours",
-    "s, TRL",
 )
 Curve = list[dict[str, Any]]
 

@@ -292,7 +292,7 @@ def test_ctrl_c_in_the_middle_leaves_nothing_half_written_and_the_next_call_goes
     assert "Traceback" not in rest
     stopped = config.parent / "run" / "seed-5"
     left = sorted(path.name for path in stopped.iterdir() if path.is_dir())
-    assert left[0].startswith(".unfinished-ppo-")
-    assert left[1:] == ["reward", "sft", "thumbs", "world"]
+    # What PPO had done by then, if it had done anything, is kept apart.
+    assert [name for name in left if not name.startswith(".unfinished-ppo-")] == ["reward", "sft", "thumbs", "world"]
     assert call("pipeline", config).returncode == 0
     assert metrics(stopped) == metrics(run)
