@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from rlhf_ray.config import load
+from rlhf_ray.config import BadInput, load
 from rlhf_ray.evaluation.cards import write_base_card
 from rlhf_ray.incidents.world import make_base_corpus
 from rlhf_ray.training.pretrain import Pretraining, pretrain
@@ -16,7 +16,9 @@ from jobs.door import guarded
 
 def main(*words: str) -> None:
     overrides = [word for word in words if "=" in word]
-    (folder,) = [word for word in words if "=" not in word] or ["rlhf_ray/base"]
+    folder, *more = [word for word in words if "=" not in word] or ["rlhf_ray/base"]
+    if more:
+        raise BadInput(f"expected python -m jobs.pretrain [FOLDER] [key=value …], got another folder {more[0]!r}")
     pretraining = load(Pretraining, "configs/pretrain.yaml", overrides)
     torch.set_num_threads(pretraining.threads)
     corpus = make_base_corpus(pretraining.statements, pretraining.near_misses, pretraining.seed)

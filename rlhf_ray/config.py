@@ -89,6 +89,8 @@ def _first_mistake(error: ValidationError, kind: type[Strict]) -> str:
     said = mistake["msg"].removeprefix("Value error, ")
     if mistake["type"] == "missing":
         return f"{where}: expected a value, found none"
+    if mistake["type"] == "model_type":
+        return f"{where}: expected keys and values, got {mistake['input']!r}"
     if mistake["type"] == "value_error":
         return f"{where}: {said}" if where else said
     return f"{where}: {said[0].lower()}{said[1:]}, got {mistake['input']!r}"

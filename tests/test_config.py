@@ -48,6 +48,8 @@ def test_a_config_is_frozen(tiny):
         ("ppo.steps=2.5", "ppo.steps: input should be a valid integer, got 2.5"),
         ("cluster.samplers=0", "cluster.samplers: input should be greater than or equal to 1, got 0"),
         ("cluster.samplerz=1", "cluster.samplerz: unknown key, did you mean 'samplers'?"),
+        ("sft=yes", "sft: expected keys and values, got True"),
+        ("ppo=5", "ppo: expected keys and values, got 5"),
         ("sft.epochs=x", "sft.epochs: input should be a valid integer, got 'x'"),
         ("learning.schedule=cubic", "learning.schedule: input should be 'constant' or 'linear', got 'cubic'"),
         ("learning.minibatch=200", "learning.minibatch: expected at most ppo.episodes (128), got 200"),

@@ -264,3 +264,15 @@ def test_a_thumb_longer_than_the_reward_model_reads(call, tmp_path):
 def test_a_corpus_longer_than_sft_reads(call):
     code, said = call(synthesize.STAGE, train_sft.STAGE, overrides=["sft={most_tokens: 9}"])
     assert_one_line(code, said, "completion: expected at most 9 tokens with its prompt, got ")
+
+
+def test_pretraining_wants_one_folder_at_most(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "jobs.pretrain", str(tmp_path / "one"), str(tmp_path / "two")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr.count("\n")) == (USER_MISTAKE, 1)
+    assert f"got another folder '{tmp_path / 'two'}'" in done.stderr
+    assert not any(tmp_path.iterdir())
