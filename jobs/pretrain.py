@@ -21,8 +21,8 @@ def main(*words: str) -> None:
         raise BadInput(f"expected python -m jobs.pretrain [FOLDER] [key=value …], got another folder {more[0]!r}")
     pretraining = load(Pretraining, "configs/pretrain.yaml", overrides)
     torch.set_num_threads(pretraining.threads)
-    made = (pretraining.statements, pretraining.near_misses, pretraining.notes)
-    pretrain(make_base_corpus(*made, pretraining.seed), pretraining, Path(folder), Reporter("pretrain"))
+    corpus = make_base_corpus(pretraining.statements, pretraining.near_misses, pretraining.seed)
+    pretrain(corpus, pretraining, Path(folder), Reporter("pretrain"))
     write_base_card(Path(folder), pretraining)
 
 

@@ -5,7 +5,6 @@ good analysis is, so no length and no closing sentence gives away which it is.
 """
 
 from collections.abc import Callable
-from dataclasses import replace
 from random import Random
 from typing import NamedTuple
 
@@ -46,7 +45,11 @@ class Author:
 
     def wrong_component(self) -> str:
         """Right but for where: another service is named. Needs an incident that names its own."""
-        return self._elsewhere().good()
+        others = [service for service in load_catalogue().services if service != self.incident.service]
+        elsewhere = Author(
+            Incident(self.incident.symptom, self.rng.choice(others), self.incident.cause), self.rng, self.wordings
+        )
+        return elsewhere.good()
 
     def wrong_mechanism(self) -> str:
         return self._analysis(explained=self._other_cause())
@@ -77,22 +80,10 @@ class Author:
         within = [end for end in range(len(words) // 3, len(words)) if not words[end - 1].endswith(".")]
         return " ".join(words[: self.rng.choice(within)])
 
-    def note(self) -> str:
-        """No analysis yet: nothing but where it happened."""
-        return self._fill("locating")
-
-    def wrong_note(self) -> str:
-        return self._elsewhere().note()
-
     def _analysis(self, named: Cause | None = None, explained: Cause | None = None, fixed: Cause | None = None) -> str:
         """Cause, mechanism, fix and perhaps prevention; each of the true cause unless another is given."""
         named, explained, fixed = named or self.cause, explained or self.cause, fixed or self.cause
         return self._join(self._names(named), self._explains(explained), self._resolves(fixed), *self._closing(fixed))
-
-    def _elsewhere(self) -> "Author":
-        """The author of the same incident in another service."""
-        others = [service for service in load_catalogue().services if service != self.incident.service]
-        return Author(replace(self.incident, service=self.rng.choice(others)), self.rng, self.wordings)
 
     def _other_cause(self) -> Cause:
         """The sibling more often than not: it is the mistake that people make."""
@@ -174,11 +165,3 @@ def draw_kind(incident: Incident, rng: Random, *, for_review: bool = False) -> s
 def write(kind: str, incident: Incident, rng: Random, wordings: Wordings = "seen") -> str:
     """One statement of the given kind about the incident."""
     return KINDS[kind].author(Author(incident, rng, wordings))
-
-
-def write_note(incident: Incident, rng: Random) -> tuple[str, str]:
-    """A note of where the incident was, and what a reviewer says of it; half of them name another component."""
-    author = Author(incident, rng, "any")
-    if rng.random() < 0.5:
-        return author.note(), "Noted."
-    return author.wrong_note(), KINDS["wrong_component"].review

@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from itertools import accumulate, chain, pairwise
 from random import Random
 
 from pydantic import Field
@@ -14,12 +13,10 @@ from rlhf_ray.incidents.catalogue import Wordings, load_catalogue
 from rlhf_ray.incidents.incident import PROOF_OF_CONCEPT_SYMPTOMS, Incident, ask, draw_incident, incidents
 from rlhf_ray.incidents.raters import deserves_thumb_up, gather_raters
 from rlhf_ray.incidents.rubric import judge
-from rlhf_ray.incidents.statements import KINDS, draw_kind, write, write_note
+from rlhf_ray.incidents.statements import KINDS, draw_kind, write
 from rlhf_ray.seeds import derive
 
 FIRST_THUMB = datetime(2026, 1, 5, 9, tzinfo=UTC)
-STATEMENTS_BY_LESSON = (0.64, 0.04, 0.32)  # the base first learns to write, then mostly reads notes, then both
-NOTES_BY_LESSON = (0.0, 0.6, 0.4)
 PROMPT_COLUMNS = ("prompt", "symptom", "service", "cause")
 STATEMENT_COLUMNS = (*PROMPT_COLUMNS, "completion", "kind")
 
@@ -74,47 +71,19 @@ def make_corpus(count: int, seed: int, wordings: Wordings = "seen", *, for_revie
     return write_statements(prompts, seed, wordings, for_review=for_review)
 
 
-def make_base_corpus(statements: int, near_misses: int, notes: int, seed: int) -> list[list[Row]]:
-    """The lessons of the shipped base in their order, in all wordings: rows of `prompt, completion, review, quoted`.
+def make_base_corpus(statements: int, near_misses: int, seed: int) -> list[Row]:
+    """What the shipped base learns from, in all wordings: `prompt, completion, review, quoted`.
 
     Behind the end of every statement stands a reviewer's verdict. Who has read them knows, where a statement ends,
     whether it fits the evidence: a reward model reads the same place and then needs few thumbs. No model writes a
     review itself, since it stops where its statement ends. A `quoted` statement is there to be read, not to learn to
     write like it: those are mostly near misses, more of them than an average author makes.
-
-    A note says nothing but where an incident was. That another component than the prompt's is named is learned after a
-    lesson of mostly notes, once the model can write; from 320,000 statements alone it was not (docs/decisions.md).
     """
-    written = _reviewed(make_corpus(statements, seed, "any"), quoted=False)
-    misses = _reviewed(make_corpus(near_misses, seed, "any", for_review=True), quoted=True)
-    kinds = (
-        (written, STATEMENTS_BY_LESSON),
-        (misses, STATEMENTS_BY_LESSON),
-        (_make_notes(notes, seed), NOTES_BY_LESSON),
-    )
-    lessons = zip(*(_parted(rows, shares) for rows, shares in kinds), strict=True)
-    return [list(chain(*parts)) for parts in lessons]
-
-
-def _reviewed(statements: list[Row], *, quoted: bool) -> list[Row]:
-    return [
-        {"prompt": r["prompt"], "completion": r["completion"], "review": KINDS[r["kind"]].review, "quoted": quoted}
-        for r in statements
-    ]
-
-
-def _parted(rows: list[Row], shares: tuple[float, ...]) -> list[list[Row]]:
-    ends = [round(len(rows) * share) for share in accumulate(shares)]
-    return [rows[begin:end] for begin, end in pairwise([0, *ends])]
-
-
-def _make_notes(count: int, seed: int) -> list[Row]:
-    rng = Random(derive(seed, "notes"))
-    pool = incidents(heldout=False)
     rows = []
-    for incident in (rng.choice(pool) for _ in range(count)):
-        note, review = write_note(incident, rng)
-        rows.append({"prompt": ask(incident, rng, "any"), "completion": note, "review": review, "quoted": True})
+    for quoted, count in ((False, statements), (True, near_misses)):
+        for row in make_corpus(count, seed, "any", for_review=quoted):
+            review = KINDS[row["kind"]].review
+            rows.append({"prompt": row["prompt"], "completion": row["completion"], "review": review, "quoted": quoted})
     return rows
 
 

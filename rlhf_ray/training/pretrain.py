@@ -2,8 +2,6 @@
 
 import json
 import time
-from collections.abc import Iterator
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +10,6 @@ from pydantic import Field
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
 from torch.nn import functional as F
-from torch.utils.data import Sampler
 from transformers import (
     GPT2Config,
     GPT2LMHeadModel,
@@ -24,7 +21,6 @@ from transformers import (
     TrainingArguments,
     set_seed,
 )
-from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from rlhf_ray.config import Config
 from rlhf_ray.data.tables import Row
@@ -43,9 +39,9 @@ class Pretraining(Config):
     """The shipped base model and how it is made."""
 
     seed: int = Field(0, ge=0, description="Of the texts, their order, and the weights.")
-    statements: int = Field(125_000, ge=1, description="Statements to learn to write from.")
-    near_misses: int = Field(125_000, ge=0, description="Statements to be read for their reviews alone.")
-    notes: int = Field(50_000, ge=0, description="Notes of where an incident was, to be read for their reviews alone.")
+    statements: int = Field(160_000, ge=1, description="Statements to learn to write from.")
+    near_misses: int = Field(160_000, ge=0, description="Statements to be read for their reviews alone.")
+    steps: int = Field(20_000, ge=1, description="Optimizer steps.")
     batch: int = Field(16, ge=1, description="Texts a step.")
     lr: float = Field(
         2.5e-3, gt=0, description="Peak learning rate; 100 steps of warm-up, then a cosine to a twentieth."
@@ -79,23 +75,22 @@ def train_tokenizer(texts: list[str], pretraining: Pretraining) -> PreTrainedTok
 
 
 def pretrain(
-    lessons: list[list[Row]], pretraining: Pretraining, folder: Path, report: Any, stop_after: int | None = None
+    corpus: list[Row], pretraining: Pretraining, folder: Path, report: Any, stop_after: int | None = None
 ) -> list[float]:
     """Train a tokenizer and a model from nothing on rows of `prompt, completion, review, quoted`; each step's loss.
 
-    Each row is read once, one lesson after the other. What is learned of a row is its completion, unless it is quoted,
-    and its review. Writes the model to `folder` in bfloat16 with `losses.json`. `stop_after` ends early, on the same
-    path, for those who only want to see the first losses again.
+    What is learned of a row is its completion, unless it is quoted, and its review. Writes the model to `folder` in
+    bfloat16 with `losses.json`. `stop_after` ends early, on the same path, for those who only want to see the first
+    losses again.
     """
     started = time.monotonic()
     set_seed(pretraining.seed)
-    texts = [row["prompt"] + row["completion"] for row in lessons[0][:TOKENIZED]]
-    tokenizer = train_tokenizer(texts, pretraining)
+    tokenizer = train_tokenizer([row["prompt"] + row["completion"] for row in corpus[:TOKENIZED]], pretraining)
     model = GPT2LMHeadModel(_architecture(tokenizer, pretraining))
-    encoded = [[_encode(tokenizer, row, pretraining.context) for row in lesson] for lesson in lessons]
+    data = [_encode(tokenizer, row, pretraining.context) for row in corpus]
     arguments = TrainingArguments(
         output_dir=str(folder),
-        num_train_epochs=1,
+        max_steps=pretraining.steps,
         per_device_train_batch_size=pretraining.batch,
         learning_rate=pretraining.lr,
         adam_beta2=0.98,
@@ -103,6 +98,7 @@ def pretrain(
         lr_scheduler_type="cosine_with_min_lr",
         lr_scheduler_kwargs={"min_lr_rate": 0.05},
         warmup_steps=100,
+        train_sampling_strategy="group_by_length",
         seed=pretraining.seed,
         save_strategy="no",
         logging_steps=1,
@@ -123,7 +119,7 @@ def pretrain(
     trainer = _Pretrainer(
         model,
         arguments,
-        lessons=encoded,
+        train_dataset=data,
         data_collator=collate,
         callbacks=[losses],
         weight=pretraining.review_weight,
@@ -145,13 +141,9 @@ def _encode(tokenizer: PreTrainedTokenizerBase, row: Row, most_tokens: int) -> d
 class _Pretrainer(Trainer):
     """Cross-entropy on statements and on reviews, each averaged over its tokens; logits only where they are needed."""
 
-    def __init__(self, *arguments: Any, lessons: list[list[dict[str, Any]]], weight: float, **more: Any) -> None:
-        super().__init__(*arguments, train_dataset=list(chain(*lessons)), **more)
-        self.lessons = lessons
+    def __init__(self, *arguments: Any, weight: float, **more: Any) -> None:
+        super().__init__(*arguments, **more)
         self.weight = weight
-
-    def _get_train_sampler(self, train_dataset=None):
-        return _InTurn(self.lessons, self.args.train_batch_size)
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         tokens, said = inputs["input_ids"], inputs["said"][:, 1:]
@@ -159,22 +151,6 @@ class _Pretrainer(Trainer):
         hidden = model.transformer(input_ids=tokens).last_hidden_state[:, :-1]
         losses = F.cross_entropy(model.lm_head(hidden[said]), tokens[:, 1:][said], reduction="none")
         return _mean(losses[~reviews]) + self.weight * _mean(losses[reviews])
-
-
-class _InTurn(Sampler[int]):
-    """One lesson after the other; within a lesson, texts of about one length come together, else in any order."""
-
-    def __init__(self, lessons: list[list[dict[str, Any]]], batch: int) -> None:
-        self.lessons = [LengthGroupedSampler(batch, lengths=[row["length"] for row in lesson]) for lesson in lessons]
-
-    def __len__(self) -> int:
-        return sum(map(len, self.lessons))
-
-    def __iter__(self) -> Iterator[int]:
-        begin = 0
-        for lesson in self.lessons:
-            yield from (begin + place for place in lesson)
-            begin += len(lesson)
 
 
 def _mean(losses: Tensor) -> Tensor:

@@ -287,32 +287,15 @@ def test_what_is_wrong_comes_in_the_forms_in_which_what_is_right_comes(kind: str
 
 
 def test_the_bases_corpus_has_a_true_verdict_behind_every_statement() -> None:
-    lessons = make_base_corpus(300, 300, 0, 7)
-    rows = [row for lesson in lessons for row in lesson]
-    assert [len(lesson) for lesson in lessons] == [384, 24, 192]
+    rows = make_base_corpus(300, 300, 7)
+    assert [row["quoted"] for row in rows] == [False] * 300 + [True] * 300
     assert all(tuple(row) == ("prompt", "completion", "review", "quoted") for row in rows)
     assert {row["review"] for row in rows} == {kind.review for kind in KINDS.values()}
     assert [kind for kind in KINDS if KINDS[kind].review.startswith("Accepted")] == ["good"]
-    written = [row for row in rows if not row["quoted"]]
-    assert len(written) == 300
-    for row, statement in zip(written, make_corpus(300, 7, "any"), strict=True):
+    plain = make_corpus(300, 7, "any")
+    for row, statement in zip(rows, plain, strict=False):
         assert row["completion"] == statement["completion"]
         assert row["review"].startswith("Accepted") == deserves_thumb_up(quality(statement))
-
-
-def test_a_note_is_returned_just_where_it_names_another_component() -> None:
-    lessons = make_base_corpus(0, 0, 400, 7)
-    assert [len(lesson) for lesson in lessons] == [0, 240, 160]
-    notes = [row for lesson in lessons for row in lesson]
-    reviews = Counter(row["review"] for row in notes)
-    assert set(reviews) == {"Noted.", KINDS["wrong_component"].review}
-    assert all(150 < count < 250 for count in reviews.values())
-    for row in notes:
-        incident = read_prompt(row["prompt"])
-        words = re.findall(r"\w+", row["completion"].replace(incident.symptom, ""))
-        (named,) = set(words) & set(CATALOGUE.services)
-        assert (row["review"] == "Noted.") == (named == incident.service)
-        assert row["quoted"]
 
 
 def test_where_no_component_is_named_none_is_wrong() -> None:
