@@ -18,6 +18,7 @@ from heldout import Exam, column
 from tables import RESULTS, head, interval, line, run, write
 
 from rlhf_ray.config import load
+from rlhf_ray.durable import digest, digests
 from rlhf_ray.evaluation import statistics
 from rlhf_ray.runs import RunConfig
 
@@ -50,8 +51,9 @@ def ask_trl(site: Path, folder: Path, out: Path, steps: int, config: RunConfig) 
 
 
 def taught(site: Path, config: RunConfig) -> tuple[Path, Curve]:
-    """TRL's policy for a finished run, and what it reported of each step; learned once."""
-    out = PLACE / f"seed-{config.seed}"
+    """TRL's policy for a finished run, and what it reported of each step; learned once for the same inputs."""
+    inputs = [config.model_dump(), *(digests(config.run_folder / stage) for stage in ("world", "sft", "reward"))]
+    out = PLACE / f"seed-{config.seed}-{digest(json.dumps(inputs, sort_keys=True).encode())[:8]}"
     if not (out / "curve.json").is_file():
         ask_trl(site, config.run_folder, out, config.ppo.steps, config)
     return out / "policy", json.loads((out / "curve.json").read_text(encoding="utf-8"))

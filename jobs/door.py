@@ -24,7 +24,7 @@ def perform(stages: Sequence[Stage], after: Callable[[Run], None] = lambda run: 
     def work() -> None:
         usage = f"python -m jobs.{Path(sys.argv[0]).stem} CONFIG [key=value …]"
         if sys.argv[1:2] in (["-h"], ["--help"]):
-            print(f"usage: {usage}; every key has a sentence in rlhf_ray/runs.py")
+            print(f"usage: {usage}; every key has a sentence in rlhf_ray/runs.py or in a class that it names")
             return
         if len(sys.argv) < 2:
             raise BadInput(f"expected {usage}, got no CONFIG")

@@ -13,12 +13,17 @@ from rlhf_ray.training.progress import Reporter
 
 from jobs.door import guarded
 
+USAGE = "python -m jobs.pretrain [FOLDER] [key=value …]"
+
 
 def main(*words: str) -> None:
+    if words[:1] in (("-h",), ("--help",)):
+        print(f"usage: {USAGE}; every key has a sentence in rlhf_ray/training/pretrain.py")
+        return
     overrides = [word for word in words if "=" in word]
     folder, *more = [word for word in words if "=" not in word] or ["rlhf_ray/base"]
-    if more:
-        raise BadInput(f"expected python -m jobs.pretrain [FOLDER] [key=value …], got another folder {more[0]!r}")
+    if more or folder.startswith("-"):
+        raise BadInput(f"expected {USAGE}, got {' '.join(words)!r}")
     pretraining = load(Pretraining, "configs/pretrain.yaml", overrides)
     torch.set_num_threads(pretraining.threads)
     corpus = make_base_corpus(pretraining.statements, pretraining.near_misses, pretraining.seed)

@@ -15,7 +15,7 @@ from rlhf_ray.stages import Run, Stage, scratch_of
 from rlhf_ray.training.checkpoint import Checkpoints
 from rlhf_ray.training.ppo import train
 from rlhf_ray.training.progress import Reporter, warn
-from rlhf_ray.training.replay import NO_REPLAY, Recording, recorded
+from rlhf_ray.training.replay import recorded, recording_of
 from rlhf_ray.training.tracking import Tracker
 from rlhf_ray.training.tripwires import watch
 from rlhf_ray.workers.rewards import fingerprints
@@ -33,7 +33,7 @@ def train_ppo(run: Run, folder: Path) -> None:
     texts, ppo, width = [row["prompt"] for row in rows], config.ppo, config.sampling.prompt_tokens
     shape = {"size": ppo.episodes, "width": width, "samples": ppo.samples_per_prompt}
     prompts = PromptStream(texts, tokenizer, seed=config.seed, **shape)
-    recording = None if config.replay == NO_REPLAY else Recording(Path(config.replay), tokenizer, ppo, config.sampling)
+    recording = recording_of(config.replay, tokenizer, prompts, ppo, config.sampling)
 
     def attempt() -> None:
         with assemble(config) as team:

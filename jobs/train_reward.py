@@ -7,7 +7,7 @@ from rlhf_ray.data.tables import read_table
 from rlhf_ray.distributed.fit import fit
 from rlhf_ray.evaluation.reward import measure
 from rlhf_ray.feedback.thumbs import COLUMNS, read_thumbs
-from rlhf_ray.models.loading import check_finite, load_tokenizer
+from rlhf_ray.models.loading import check_finite, context_length, load_tokenizer
 from rlhf_ray.models.scalar import Scalar
 from rlhf_ray.stages import Run, Stage
 from rlhf_ray.text import check_pairs
@@ -21,7 +21,7 @@ def work(run: Run, folder: Path) -> None:
     config = run.config
     sft, thumbs = str(run.path("sft").resolve()), read_thumbs(run.path("thumbs", "thumbs.parquet"))
     samples = read_table(run.path("thumbs", "samples.parquet"), ("prompt", "completion"))
-    check_pairs(load_tokenizer(sft), thumbs + samples, config.reward.most_tokens)
+    check_pairs(load_tokenizer(sft), thumbs + samples, min(config.reward.most_tokens, context_length(sft)))
     arguments = {
         "sft": sft,
         "thumbs": thumbs,

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from rlhf_ray.data.tables import read_table
 from rlhf_ray.distributed.fit import fit
-from rlhf_ray.models.loading import check_finite, fingerprint, load_tokenizer
+from rlhf_ray.models.loading import check_finite, context_length, fingerprint, load_tokenizer, resolve
 from rlhf_ray.runs import RunConfig
 from rlhf_ray.stages import Run, Stage
 from rlhf_ray.text import check_pairs
@@ -21,9 +21,9 @@ def train_sft(run: Run, folder: Path) -> None:
         adopt(base=config.base, folder=str(folder))
         return
     corpus = read_table(run.path("world", "corpus.parquet"), ("prompt", "completion"))
-    check_pairs(load_tokenizer(config.base), corpus, config.sft.most_tokens)
+    check_pairs(load_tokenizer(config.base), corpus, min(config.sft.most_tokens, context_length(config.base)))
     arguments = {
-        "base": config.base,
+        "base": resolve(config.base),
         "corpus": corpus,
         "sft": config.sft,
         "seed": config.seed,

@@ -32,7 +32,7 @@ class Tripped(RuntimeError):
 
 
 class NotFinite(Tripped, FloatingPointError):
-    """A number that must be finite is not; no step was taken with it."""
+    """A number that must be finite is not."""
 
 
 @contextmanager

@@ -2,8 +2,9 @@
 
 import difflib
 import re
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -54,7 +55,7 @@ def _read(path: Path) -> dict[str, Any]:
         raise BadInput(f"{path}: expected a config of at most {LARGEST_FILE} bytes, got {path.stat().st_size}")
     try:
         values = _parse(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date that is none is a ValueError
         raise BadInput(f"{path}: expected valid YAML, got {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
         raise BadInput(f"{path}: expected keys and values, got {type(values).__name__}")
@@ -72,7 +73,7 @@ def _set(values: dict[str, Any], override: str) -> None:
         values = values[parent]
     try:
         values[last] = _parse(text)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError):
         raise BadInput(f"{key}: expected a YAML value, got {text!r}") from None
 
 
@@ -101,11 +102,19 @@ def _keys_at(kind: type[Strict], path: list[str]) -> list[str]:
         field = kind.model_fields.get(part)
         if field is None:  # a name that the user chose, such as a reward's
             continue
-        nested = [c for c in Config.__subclasses__() if c.__name__ in str(field.annotation)]
+        nested = list(_sections(field.annotation))
         if not nested:
             return []
         kind = nested[0]
     return list(kind.model_fields)
+
+
+def _sections(annotation: Any) -> Iterator[type[Config]]:
+    """The configs that a field may hold, alone, as one of several or by name."""
+    if isinstance(annotation, type) and issubclass(annotation, Config):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _sections(part)
 
 
 class _Loader(yaml.SafeLoader):

@@ -107,6 +107,16 @@ class RunConfig(Config):
             raise ValueError(
                 f"ppo.samples_per_prompt: expected a divisor of ppo.episodes ({self.ppo.episodes}), got {samples}"
             )
+        if self.returns.needs_critic and self.learning.critic_warmup >= self.ppo.steps:
+            raise ValueError(
+                f"learning.critic_warmup: expected less than ppo.steps ({self.ppo.steps}), "
+                f"got {self.learning.critic_warmup}"
+            )
+        if self.learning.critic_warmup and not self.returns.needs_critic:
+            raise ValueError(
+                f"learning.critic_warmup: expected 0 with returns.advantage={self.returns.advantage}, which has no "
+                f"critic, got {self.learning.critic_warmup}"
+            )
         if self.returns.needs_groups and samples < 2:
             raise ValueError(
                 f"ppo.samples_per_prompt: expected at least 2 with returns.advantage={self.returns.advantage}, "
@@ -147,11 +157,12 @@ class RunConfig(Config):
 
         Raises BadInput.
         """
-        width, context = self.sampling.prompt_tokens + self.sampling.response_tokens, context_length(self.base)
-        if width > context:
+        # A response that was cut off is read with end-of-text behind it.
+        width, room = self.sampling.prompt_tokens + self.sampling.response_tokens, context_length(self.base) - 1
+        if width > room:
             raise BadInput(
-                f"sampling: expected prompt_tokens + response_tokens of at most {context}, the context of {self.base}, "
-                f"got {width}"
+                f"sampling: expected prompt_tokens + response_tokens of at most {room}, one less than the context of "
+                f"{self.base}, got {width}"
             )
         if self.adapters:
             check_targets(self.base, self.adapters)

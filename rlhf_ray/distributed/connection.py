@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 
+from rlhf_ray.alarm import Alarm, Tripped
 from rlhf_ray.config import BadInput
 from rlhf_ray.runs import Cluster
 from rlhf_ray.workers.ranks import PeerLost
@@ -18,6 +19,10 @@ Value = TypeVar("Value")
 
 class ActorLost(RuntimeError):
     """An actor died in the middle of a call, and with it its state."""
+
+
+class NoAnswer(Tripped, TimeoutError):
+    """A call to an actor took longer than the deadline."""
 
 
 def connect() -> None:
@@ -60,7 +65,7 @@ def check_resources(cluster: Cluster) -> None:
 
 
 def wait_for(refs: Sequence[Any], whom: str, deadline_s: float) -> list[Any]:
-    """The values of the calls. Raises what the worker raised, or TimeoutError that says whom it waited for."""
+    """The values of the calls. Raises what the worker raised, or NoAnswer that says whom it waited for."""
     try:
         return ray.get(list(refs), timeout=deadline_s)
     except RayTaskError as error:
@@ -68,7 +73,14 @@ def wait_for(refs: Sequence[Any], whom: str, deadline_s: float) -> list[Any]:
             raise ActorLost(f"{whom}: {error.cause}") from error
         raise error.cause from error
     except GetTimeoutError:
-        raise TimeoutError(f"{whom}: no answer within {deadline_s:g} s") from None
+        raise NoAnswer(
+            Alarm(
+                "deadline",
+                f"{whom}: no answer within {deadline_s:g} s",
+                "more work in a call than fits, a reward that answers slowly, or a seat that no machine has room for",
+                "see what the actor does (ray stack), or raise cluster.deadline_s",
+            )
+        ) from None
     except RayActorError as error:
         if error.actor_init_failed:
             raise RuntimeError(f"{whom}: the actor could not start: {str(error).strip().splitlines()[-1]}") from error

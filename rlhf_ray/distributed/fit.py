@@ -1,6 +1,7 @@
 """Supervised training under Ray Train: the same function that runs alone runs on every worker."""
 
 import contextlib
+import pickle
 import signal
 import tempfile
 from collections.abc import Callable, Iterator
@@ -9,14 +10,19 @@ from typing import Any
 
 import torch
 
+from rlhf_ray.alarm import Tripped
+from rlhf_ray.config import BadInput
 from rlhf_ray.distributed.connection import check_resources, connect, environment
 from rlhf_ray.runs import RunConfig
+
+MISTAKE = "mistake-"  # the file in which a worker leaves what it must not go on after
 
 
 def fit(work: Callable[..., None], arguments: dict[str, Any], config: RunConfig, folder: Path) -> None:
     """Run `work(**arguments, folder=…)`, which writes a model there, on the cluster's learners; bring it to `folder`.
 
     Without a cluster it runs here. On several workers each gets its share of the rows (transformers and DDP see to it).
+    Raises BadInput or Tripped where the work does.
     """
     cluster = config.cluster
     if cluster == "none":
@@ -31,12 +37,17 @@ def fit(work: Callable[..., None], arguments: dict[str, Any], config: RunConfig,
 
     def loop(arguments: dict[str, Any]) -> None:
         torch.set_num_threads(config.threads)
+        rank = get_context().get_world_rank()
         with tempfile.TemporaryDirectory() as result:
-            work(**arguments, folder=result)
-            first = get_context().get_world_rank() == 0
-            report({}, checkpoint=Checkpoint.from_directory(result) if first else None)
+            try:
+                work(**arguments, folder=result)
+            except (BadInput, Tripped) as mistake:  # Ray Train would try again, and then say it in a traceback
+                (storage / f"{MISTAKE}{rank}").write_bytes(pickle.dumps(mistake))
+                return
+            report({}, checkpoint=Checkpoint.from_directory(result) if rank == 0 else None)
 
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".ray-train-") as storage:
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".ray-train-") as place:
+        storage = Path(place).resolve()
         trainer = TorchTrainer(
             loop,
             train_loop_config=arguments,
@@ -48,13 +59,15 @@ def fit(work: Callable[..., None], arguments: dict[str, Any], config: RunConfig,
             ),
             run_config=TrainRun(
                 name=work.__name__,
-                storage_path=str(Path(storage).resolve()),
+                storage_path=str(storage),
                 failure_config=FailureConfig(max_failures=2),
                 worker_runtime_env=environment(cluster.threads_each),
             ),
         )
         with _our_ctrl_c():
             result = trainer.fit()
+        for mistake in sorted(storage.glob(f"{MISTAKE}*")):
+            raise pickle.loads(mistake.read_bytes())  # noqa: S301  (our own worker wrote it)
         result.checkpoint.to_directory(str(folder))
 
 

@@ -15,7 +15,7 @@ Speak = Callable[[list[Row]], list[Row]]  # prompts in, the same rows with `comp
 class Collection(Config):
     """Who rates how much of what."""
 
-    samples: int = Field(2000, ge=1, description="Answers of the SFT model that are rated.")
+    samples: int = Field(2000, ge=2, description="Answers of the SFT model that are rated.")
     statements: int = Field(3000, ge=0, description="Written statements that are rated.")
     heldout: int = Field(
         400, ge=1, description="Held-out prompts: an answer and a statement each, rated without noise."

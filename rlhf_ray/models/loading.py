@@ -26,8 +26,9 @@ SHIPPED = "shipped"  # the config's name for the package's own base model
 
 
 def resolve(name: str) -> str:
-    """The folder of the shipped base, or the given folder or hub name as it is."""
-    return str(files("rlhf_ray").joinpath("base")) if name == SHIPPED else name
+    """A model's folder, absolute since workers may run elsewhere, or a hub name as it is."""
+    folder = Path(str(files("rlhf_ray").joinpath("base")) if name == SHIPPED else name).expanduser()
+    return str(folder.resolve()) if folder.exists() else name
 
 
 def fingerprint(name: str) -> str:

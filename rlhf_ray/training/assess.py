@@ -38,7 +38,7 @@ class Returns(Config):
     kl_target: float | None = Field(
         None, gt=0, description="KL a response that an adaptive coefficient steers to; none: fixed."
     )
-    kl_horizon: int = Field(10_000, ge=1, description="Episodes in which an adaptive coefficient may double or so.")
+    kl_horizon: int = Field(10_000, ge=1, description="Episodes in which an adaptive coefficient moves by a fifth.")
     kl_estimator: Estimator = Field("k1", description="Estimator of the KL that is paid for: k1, k2 or k3.")
     gamma: float = Field(1.0, gt=0, le=1, description="Discount a token.")
     lam: float = Field(0.95, ge=0, le=1, description="GAE's lambda.")
@@ -51,6 +51,12 @@ class Returns(Config):
     def _has_a_gradient(self) -> Self:
         if self.kl_in == "loss" and self.kl_estimator == "k1":
             raise ValueError("kl_estimator: expected k2 or k3 with kl_in=loss (k1 has no gradient there), got 'k1'")
+        return self
+
+    @model_validator(mode="after")
+    def _can_steer(self) -> Self:
+        if self.kl_target is not None and self.kl_coef == 0:
+            raise ValueError("kl_coef: expected more than 0 with kl_target, which multiplies it, got 0")
         return self
 
     @property
@@ -157,7 +163,8 @@ def control(kl: KlState, measured: float, returns: Returns, episodes: int) -> Kl
 def describe(scored: ScoredRollout, experience: Experience, kl: KlState) -> Metrics:
     """What an iteration's rollouts were like, under the names that TRL's PPO gave these figures."""
     mask = scored.rollout.mask
-    divergence = response_kl(scored)
+    # The learner's own view: in a replay the recording's would say nothing of where the policy went.
+    divergence = kl_per_token(experience.old.logprobs, scored.ref_logprobs).mul(mask).sum(1)
     return {
         "objective/scores": float(scored.score.mean()),
         "objective/scores_std": float(scored.score.std(correction=0)),

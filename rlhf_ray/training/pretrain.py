@@ -132,9 +132,10 @@ def pretrain(
 
 def _encode(tokenizer: PreTrainedTokenizerBase, row: Row, most_tokens: int) -> dict[str, Any]:
     """The row's tokens, the first of them that is learned, and where its review begins."""
-    ids, begin = encode_pair(tokenizer, row["prompt"], row["completion"], most_tokens)
+    verdict = [*plain_ids(tokenizer, row["review"]), tokenizer.eos_token_id]
+    ids, begin = encode_pair(tokenizer, row["prompt"], row["completion"], most_tokens - len(verdict))
     review = len(ids)
-    ids = [*ids, *plain_ids(tokenizer, row["review"]), tokenizer.eos_token_id]
+    ids = [*ids, *verdict]
     return {"input_ids": ids, "begin": review if row["quoted"] else begin, "review": review, "length": len(ids)}
 
 

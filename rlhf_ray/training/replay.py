@@ -9,10 +9,11 @@ from pydantic import Field, NonNegativeInt, model_validator
 from transformers import PreTrainedTokenizerBase
 
 from rlhf_ray.config import BadInput, Strict, check
+from rlhf_ray.data.prompts import PromptStream
 from rlhf_ray.data.tables import read_table
 from rlhf_ray.durable import file_digest
 from rlhf_ray.experience import PromptBatch, Rollout
-from rlhf_ray.text import encode_prompts
+from rlhf_ray.text import decode_prompts, encode_prompts
 from rlhf_ray.training.ppo import PPO
 from rlhf_ray.weights import Weights
 from rlhf_ray.workers.sampler import Sampling
@@ -50,8 +51,14 @@ def recorded(path: str) -> dict[str, str]:
 class Recording:
     """Says in each step what was said in the step of that number, as a `rollouts.parquet` has it."""
 
-    def __init__(self, path: Path, tokenizer: PreTrainedTokenizerBase, ppo: PPO, sampling: Sampling) -> None:
-        """Raises BadInput where a step is not whole, or what was said is not made of this tokenizer's tokens."""
+    def __init__(
+        self, path: Path, tokenizer: PreTrainedTokenizerBase, prompts: PromptStream, ppo: PPO, sampling: Sampling
+    ) -> None:
+        """Raises BadInput where a step is not whole, or what was said is not made of this tokenizer's tokens.
+
+        So, too, where it answers another prompt than those of the run: whose truth nobody here knows.
+        """
+        known = set(decode_prompts(tokenizer, prompts.all))
         said: dict[int, list[Said]] = {step: [] for step in range(1, ppo.steps + 1)}
         for number, values in enumerate(read_table(path, tuple(Said.model_fields))):
             row = check(Said, values, f"{path}: row {number}")
@@ -60,6 +67,8 @@ class Recording:
                     f"{path}: row {number}: response_ids: expected at most {sampling.response_tokens} below "
                     f"{len(tokenizer)}, got {len(row.response_ids)} of up to {max(row.response_ids)}"
                 )
+            if row.prompt not in known:
+                raise BadInput(f"{path}: row {number}: prompt: expected one of this run, got {row.prompt[:80]!r}")
             said.setdefault(row.step, []).append(row)
         for step in range(1, ppo.steps + 1):
             if len(said[step]) != ppo.episodes:
@@ -78,6 +87,13 @@ class Recording:
     def generate(self, prompts: PromptBatch, weights: Weights, seed: int) -> Rollout:
         """What was said in step `seed`. Who would be asked now, and with which weights, changes nothing."""
         return self.said[seed]
+
+
+def recording_of(
+    path: str, tokenizer: PreTrainedTokenizerBase, prompts: PromptStream, ppo: PPO, sampling: Sampling
+) -> Recording | None:
+    """What the config says to replay, if anything."""
+    return None if path == NO_REPLAY else Recording(Path(path), tokenizer, prompts, ppo, sampling)
 
 
 def _rollout(rows: list[Said], tokenizer: PreTrainedTokenizerBase, sampling: Sampling) -> Rollout:

@@ -5,6 +5,7 @@ regression; then everything is tuned with binary cross-entropy on the thumb. At 
 samples are measured, and their mean and standard deviation become part of the artefact.
 """
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedTokenizerBase, Trainer, TrainingArguments, set_seed
 
+from rlhf_ray.alarm import Alarm, NotFinite
 from rlhf_ray.config import Config
 from rlhf_ray.data.tables import Row
 from rlhf_ray.models.adapters import Lora, adapt
@@ -147,6 +149,16 @@ def probe_head(
 def normalise(scalar: Scalar, tokenizer: PreTrainedTokenizerBase, samples: list[Row], most_tokens: int) -> None:
     """Make the model's scores on the SFT model's samples have mean 0 and standard deviation 1, in its artefact too."""
     raw = raw_scores(scalar, tokenizer, samples, most_tokens)
+    if not 0 < float(raw.std()) < math.inf:
+        raise NotFinite(
+            Alarm(
+                "score_std",
+                f"the SFT model's samples have scores of standard deviation {float(raw.std()):g}, so none can be told "
+                "from another",
+                "a learning rate so large that the model left the range of its numbers, or samples that are all alike",
+                "lower reward.lr, or look at the samples",
+            )
+        )
     scalar.mean, scalar.std = float(raw.mean()), float(raw.std())
     scalar.classifier.config.score_mean = scalar.mean
     scalar.classifier.config.score_std = scalar.std

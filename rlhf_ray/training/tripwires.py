@@ -116,7 +116,7 @@ WIRES = (
         "frozen",
         lambda history, _: history[-1].get("policy/changed_share", 1.0) < 1 and not _is_flat(history[-1]),
         lambda history, _: (
-            f"the first update changed {history[-1]['policy/changed_share']:.0%} of the policy's tensors"
+            f"the first update changed {history[-1]['policy/changed_share']:.1%} of the policy's tensors"
         ),
         "parameters without a gradient, or a learning rate too small for the precision of the weights",
         "see which parameters require a gradient; raise learning.policy_lr, or train in float32",

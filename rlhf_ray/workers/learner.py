@@ -34,6 +34,7 @@ from rlhf_ray.workers.student import Student
 RATIO_TOLERANCE = 1e-3  # float32 rounding of a log-probability over a response is far below this
 POLICY, ADAPTERS = "policy", "adapters"  # names of folders, the former also of a student
 PLAIN = f"{POLICY}/model.safetensors"
+NO_STEP = "no step was taken with it"
 PATIENCE = 1.5  # inner epochs end at this many times the target KL, as OpenAI's Spinning Up has it
 
 
@@ -182,7 +183,7 @@ class Learner:
         """
         for student in self.students:
             if name := student.not_finite():
-                raise NotFinite(self._not_finite(f"{student.name}.{name}", "the weights"))
+                raise NotFinite(_not_finite(f"{student.name}.{name}", "the weights; they are not saved", self.updates))
         policy, students = plain(self.policy), {student.name: student.state() for student in self.students}
         learned = {student.name: student.learned() for student in self.students}
         if self.ranks.rank > 0:
@@ -272,7 +273,7 @@ class Learner:
             self._check_ratio(self.ranks.largest(furthest))
         for name, mean in means.items():
             if not math.isfinite(mean):
-                raise NotFinite(self._not_finite(name, f"the loss, which is {mean}"))
+                raise NotFinite(_not_finite(name, f"the loss, which is {mean}; {NO_STEP}", self.updates + 1))
         if not self.sharded:  # what is sharded adds up by itself
             self.ranks.add_up([p.grad for s in self.students for p in s.parameters if p.grad is not None])
         return means
@@ -338,19 +339,20 @@ class Learner:
         norms = {names[s.name]: s.gradient_norm(self.learning.max_grad_norm) for s in self.students}
         for name, norm in norms.items():
             if not math.isfinite(norm):
-                raise NotFinite(self._not_finite(name, f"the gradient, whose norm is {norm}"))
+                raise NotFinite(_not_finite(name, f"the gradient, whose norm is {norm}; {NO_STEP}", self.updates + 1))
         for student in self.students:
             student.optimizer.step()
         return norms
 
-    def _not_finite(self, name: str, where: str) -> Alarm:
-        return Alarm(
-            name,
-            f"a number is not finite in {where}; no step was taken with it",
-            "a learning rate so large that the model left the range of its numbers, or an input that is not finite",
-            "lower learning.policy_lr, learning.critic_lr or scoring.clip",
-            self.updates + 1,
-        )
+
+def _not_finite(name: str, where: str, step: int) -> Alarm:
+    return Alarm(
+        name,
+        f"a number is not finite in {where}",
+        "a learning rate so large that the model left the range of its numbers, or an input that is not finite",
+        "lower learning.policy_lr, learning.critic_lr or scoring.clip",
+        step,
+    )
 
 
 def _explained_variance(experience: Experience) -> Metrics:

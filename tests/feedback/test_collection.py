@@ -44,8 +44,8 @@ def test_the_same_seed_gives_the_same_thumbs():
 
 def test_a_good_statement_on_heldout_prompts_is_liked_and_a_vague_one_is_not(thumbs):
     labels = {kind: {row["label"] for row in thumbs.heldout if row["kind"] == kind} for kind in ("good", "vague")}
-    assert labels["good"] <= {True}
-    assert labels["vague"] <= {False}
+    assert labels["good"] == {True}
+    assert labels["vague"] == {False}
 
 
 def test_rows_cycle():

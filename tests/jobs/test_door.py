@@ -77,7 +77,7 @@ def test_a_base_that_is_not_there(call, tmp_path):
 
 def test_a_context_that_is_too_short(call):
     code, said = call(synthesize.STAGE, train_sft.STAGE, overrides=["sampling.prompt_tokens=590"])
-    assert_one_line(code, said, "sampling: expected prompt_tokens + response_tokens of at most 512", "got 594")
+    assert_one_line(code, said, "sampling: expected prompt_tokens + response_tokens of at most 511", "got 594")
 
 
 def test_a_prompt_longer_than_the_width(call, tmp_path):
@@ -258,7 +258,7 @@ def test_a_thumb_longer_than_the_reward_model_reads(call, tmp_path):
         tmp_path, [{"prompt": "a", "completion": "b" * 5000 * (i % 2) + "c", "label": i % 2 == 0} for i in range(4)]
     )
     code, said = call(train_reward.STAGE)
-    assert_one_line(code, said, "completion: expected at most 600 tokens with its prompt, got ")
+    assert_one_line(code, said, "completion: expected at most 512 tokens with its prompt, got ")
 
 
 def test_a_corpus_longer_than_sft_reads(call):
@@ -266,13 +266,10 @@ def test_a_corpus_longer_than_sft_reads(call):
     assert_one_line(code, said, "completion: expected at most 9 tokens with its prompt, got ")
 
 
-def test_pretraining_wants_one_folder_at_most(tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-m", "jobs.pretrain", str(tmp_path / "one"), str(tmp_path / "two")],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
+@pytest.mark.parametrize("words", [("one", "two"), ("--steps",)])
+def test_pretraining_wants_one_folder_at_most(tmp_path, words):
+    command = [sys.executable, "-m", "jobs.pretrain", *words]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": ROOT})
     assert (done.returncode, done.stderr.count("\n")) == (USER_MISTAKE, 1)
-    assert f"got another folder '{tmp_path / 'two'}'" in done.stderr
+    assert f"got {' '.join(words)!r}" in done.stderr
     assert not any(tmp_path.iterdir())

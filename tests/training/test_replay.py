@@ -11,6 +11,7 @@ import torch
 
 from rlhf_ray.config import BadInput
 from rlhf_ray.experience import Metrics, Rollout, ScoredRollout
+from rlhf_ray.text import decode_prompts
 from rlhf_ray.training.ppo import PPO
 from rlhf_ray.training.replay import Recording
 from rlhf_ray.training.tracking import Tracker
@@ -51,7 +52,8 @@ def recorded(new_run: Callable, tmp_path: Path, tokenizer: Any) -> tuple[Path, l
 
 def recording(path: Path, run: Any, steps: int = STEPS, **sampling: int) -> Recording:
     known = {"prompt_tokens": 12, "response_tokens": 8}
-    return Recording(path, run.tokenizer, PPO(steps=steps, episodes=20), Sampling.model_validate(known | sampling))
+    ppo = PPO(steps=steps, episodes=20)
+    return Recording(path, run.tokenizer, run.stream(20), ppo, Sampling.model_validate(known | sampling))
 
 
 def test_a_recording_says_what_was_said(recorded: Any, run: Any) -> None:
@@ -93,7 +95,10 @@ def rewrite(path: Path, change: Callable[[list[dict[str, Any]]], object]) -> Non
         (lambda rows: rows[1]["response_ids"].__setitem__(0, -1), r"row 1: response_ids.0: .* got -1"),
         (lambda rows: rows[1]["logprobs"].__setitem__(0, float("nan")), r"row 1: logprobs.0: .* got nan"),
         (lambda rows: rows[1]["logprobs"].__setitem__(0, 0.5), r"row 1: logprobs.0: .* got 0.5"),
-        (lambda rows: rows[1].update(prompt="dog " * 40), r"rollouts.parquet: prompt: expected 1 to 12 tokens"),
+        (
+            lambda rows: rows[1].update(prompt="dog " * 3),
+            r"row 1: prompt: expected one of this run, got 'dog dog dog '",
+        ),
         (lambda rows: rows[1].update(sample=None), r"row 1: sample: .* got None"),
         (lambda rows: [row.pop("logprobs") for row in rows], r"expected the column 'logprobs'"),
     ],
@@ -107,12 +112,24 @@ def test_a_table_that_cannot_be_replayed(recorded: Any, run: Any, change: Any, s
 
 def test_groups_that_were_not_recorded(recorded: Any, run: Any) -> None:
     path, *_ = recorded
-    rewrite(path, lambda rows: [row.update(prompt="dog " * (number % 3 + 1)) for number, row in enumerate(rows)])
+    known = decode_prompts(run.tokenizer, run.stream(20).all)
+    rewrite(path, lambda rows: [row.update(prompt=known[number % 3]) for number, row in enumerate(rows)])
     ppo = PPO(steps=STEPS, episodes=20, samples_per_prompt=10)
     with pytest.raises(BadInput, match=r"step 1: expected 10 rollouts to each prompt .* got 6"):
-        Recording(path, run.tokenizer, ppo, Sampling(prompt_tokens=12, response_tokens=8))
+        Recording(path, run.tokenizer, run.stream(20), ppo, Sampling(prompt_tokens=12, response_tokens=8))
 
 
 def test_a_table_that_is_too_short(recorded: Any, run: Any) -> None:
     with pytest.raises(BadInput, match=r"step 4: expected 20 rollouts, got 0"):
         recording(recorded[0], run, steps=4)
+
+
+def test_the_kl_of_a_replay_is_the_learners_own(recorded: Any, new_run: Callable) -> None:
+    """The judge here takes who spoke for the reference: a learner that stands still is left behind."""
+    path, _, metrics = recorded
+    again = new_run()
+    again.sampler, again.on_policy = recording(path, again), False
+    still = [line["objective/kl"] for line in again.train(steps=STEPS, episodes=20, lr=1e-9)]
+    assert [line["objective/kl"] for line in metrics] == pytest.approx([0.0] * STEPS, abs=1e-3)
+    assert still[0] == pytest.approx(0.0, abs=1e-3)
+    assert all(kl < -1 for kl in still[1:])
