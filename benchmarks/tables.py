@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 
 from rlhf_ray.config import load
@@ -47,9 +48,10 @@ def share(figure: dict[str, float]) -> str:
 def write(name: str, words: list[str], summary: Summary, lines: list[str]) -> None:
     """Print the table and write it to `results/<name>.md`, with the command, date, machine and versions above it."""
     versions = yaml.safe_dump(summary["versions"], default_flow_style=True, width=1000).strip()
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
     made = [
         f"`python benchmarks/{name}.py {' '.join(words)}`, {datetime.now(UTC).date()}, "
-        f"{platform.machine()}, {os.cpu_count()} CPU cores, no GPU; {versions}",
+        f"{platform.machine()}, {os.cpu_count()} CPU cores, {gpu}; {versions}",
         "",
     ]
     RESULTS.mkdir(exist_ok=True)

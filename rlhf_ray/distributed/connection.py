@@ -87,16 +87,16 @@ def wait_for(refs: Sequence[Any], whom: str, deadline_s: float) -> list[Any]:
         raise ActorLost(f"{whom}: the actor died ({str(error).splitlines()[0]})") from error
 
 
-def environment(threads: int) -> dict[str, dict[str, str]]:
-    """The runtime environment of a process that computes.
+def environment(cluster: Cluster) -> dict[str, dict[str, str]]:
+    """The runtime environment of a process that computes on one of the cluster's seats.
 
-    Freed memory is kept for the next step: to give it back and fault it in again costs a third of a step.
+    Freed memory is kept for the next step: to give it back and fault it in again costs a third of a step. Where a seat
+    has no GPU, none is seen: what trains there would else take one that nobody gave it.
     """
-    return {
-        "env_vars": {
-            "OMP_NUM_THREADS": str(threads),
-            "MALLOC_MMAP_THRESHOLD_": "1000000000",
-            "MALLOC_TRIM_THRESHOLD_": "2000000000",
-            "MALLOC_TOP_PAD_": "67108864",
-        }
+    variables = {
+        "OMP_NUM_THREADS": str(cluster.threads_each),
+        "MALLOC_MMAP_THRESHOLD_": "1000000000",
+        "MALLOC_TRIM_THRESHOLD_": "2000000000",
+        "MALLOC_TOP_PAD_": "67108864",
     }
+    return {"env_vars": variables if cluster.gpus_each else variables | {"CUDA_VISIBLE_DEVICES": ""}}

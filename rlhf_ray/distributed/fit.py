@@ -61,7 +61,7 @@ def fit(work: Callable[..., None], arguments: dict[str, Any], config: RunConfig,
                 name=work.__name__,
                 storage_path=str(storage),
                 failure_config=FailureConfig(max_failures=2),
-                worker_runtime_env=environment(cluster.threads_each),
+                worker_runtime_env=environment(cluster),
             ),
         )
         with _our_ctrl_c():

@@ -121,7 +121,7 @@ class RayTeam(Team):
             "num_gpus": _third(self.cluster.gpus_each),
             "max_restarts": restarts,
             "max_task_retries": restarts,
-            "runtime_env": environment(self.cluster.threads_each),
+            "runtime_env": environment(self.cluster),
             "scheduling_strategy": PlacementGroupSchedulingStrategy(self.seats, placement_group_bundle_index=seat),
         }
         return ray.remote(worker).options(**options).remote(*arguments)
