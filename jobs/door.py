@@ -23,8 +23,7 @@ def perform(stages: Sequence[Stage], after: Callable[[Run], None] = lambda run: 
 
     def work() -> None:
         usage = f"python -m jobs.{Path(sys.argv[0]).stem} CONFIG [key=value …]"
-        if sys.argv[1:2] in (["-h"], ["--help"]):
-            print(f"usage: {usage}; every key has a sentence in rlhf_ray/runs.py or in a class that it names")
+        if was_help_asked(sys.argv[1:], usage, "rlhf_ray/runs.py or in a class that it names"):
             return
         if len(sys.argv) < 2:
             raise BadInput(f"expected {usage}, got no CONFIG")
@@ -40,6 +39,14 @@ def perform(stages: Sequence[Stage], after: Callable[[Run], None] = lambda run: 
             after(run)
 
     guarded(work)
+
+
+def was_help_asked(words: Sequence[str], usage: str, where: str) -> bool:
+    """Whether the words ask how a job is called; if so, it is said, with the place of the keys' sentences."""
+    asked = words[:1] in (["-h"], ["--help"])
+    if asked:
+        print(f"usage: {usage}; every key has a sentence in {where}")
+    return asked
 
 
 def guarded(work: Callable[[], None]) -> NoReturn:

@@ -11,14 +11,13 @@ from rlhf_ray.incidents.world import make_base_corpus
 from rlhf_ray.training.pretrain import Pretraining, pretrain
 from rlhf_ray.training.progress import Reporter
 
-from jobs.door import guarded
+from jobs.door import guarded, was_help_asked
 
 USAGE = "python -m jobs.pretrain [FOLDER] [key=value …]"
 
 
 def main(*words: str) -> None:
-    if words[:1] in (("-h",), ("--help",)):
-        print(f"usage: {USAGE}; every key has a sentence in rlhf_ray/training/pretrain.py")
+    if was_help_asked(list(words), USAGE, "rlhf_ray/training/pretrain.py"):
         return
     overrides = [word for word in words if "=" in word]
     folder, *more = [word for word in words if "=" not in word] or ["rlhf_ray/base"]

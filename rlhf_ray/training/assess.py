@@ -133,9 +133,10 @@ def _for_all_tokens(scored: ScoredRollout, old: Estimates, advantage: Float[Tens
     return Experience(scored.rollout, old, scored.ref_logprobs, advantages)
 
 
-def response_kl(scored: ScoredRollout) -> Float[Tensor, "B"]:
-    """KL to the reference summed over each response (k1 on the sampler's own log-probabilities), in nats."""
-    return kl_per_token(scored.rollout.logprobs, scored.ref_logprobs).mul(scored.rollout.mask).sum(1)
+def response_kl(scored: ScoredRollout, logprobs: Float[Tensor, "B R"] | None = None) -> Float[Tensor, "B"]:
+    """KL to the reference summed over each response, in nats: k1 on `logprobs`, by default those of who spoke."""
+    own = scored.rollout.logprobs if logprobs is None else logprobs
+    return kl_per_token(own, scored.ref_logprobs).mul(scored.rollout.mask).sum(1)
 
 
 def repeated_share(rollout: Rollout) -> float:
@@ -164,7 +165,7 @@ def describe(scored: ScoredRollout, experience: Experience, kl: KlState) -> Metr
     """What an iteration's rollouts were like, under the names that TRL's PPO gave these figures."""
     mask = scored.rollout.mask
     # The learner's own view: in a replay the recording's would say nothing of where the policy went.
-    divergence = kl_per_token(experience.old.logprobs, scored.ref_logprobs).mul(mask).sum(1)
+    divergence = response_kl(scored, experience.old.logprobs)
     return {
         "objective/scores": float(scored.score.mean()),
         "objective/scores_std": float(scored.score.std(correction=0)),

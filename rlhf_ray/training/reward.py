@@ -149,17 +149,17 @@ def probe_head(
 def normalise(scalar: Scalar, tokenizer: PreTrainedTokenizerBase, samples: list[Row], most_tokens: int) -> None:
     """Make the model's scores on the SFT model's samples have mean 0 and standard deviation 1, in its artefact too."""
     raw = raw_scores(scalar, tokenizer, samples, most_tokens)
-    if not 0 < float(raw.std()) < math.inf:
+    mean, std = float(raw.mean()), float(raw.std())
+    if not 0 < std < math.inf:
         raise NotFinite(
             Alarm(
                 "score_std",
-                f"the SFT model's samples have scores of standard deviation {float(raw.std()):g}, so none can be told "
-                "from another",
+                f"the SFT model's samples have scores of standard deviation {std:g}, so none can be told from another",
                 "a learning rate so large that the model left the range of its numbers, or samples that are all alike",
                 "lower reward.lr, or look at the samples",
             )
         )
-    scalar.mean, scalar.std = float(raw.mean()), float(raw.std())
+    scalar.mean, scalar.std = mean, std
     scalar.classifier.config.score_mean = scalar.mean
     scalar.classifier.config.score_std = scalar.std
 
