@@ -26,6 +26,9 @@ class Evaluation(Config):
     demo_samples: int = Field(
         32, ge=1, description="Answers to each of the three demo prompts, whose figures are means."
     )
+    best_of_prompts: int = Field(
+        100, ge=2, description="Held-out prompts of which jobs.check_reward picks the best of up to 64 answers."
+    )
 
 
 def judged(rows: list[Row]) -> list[Row]:

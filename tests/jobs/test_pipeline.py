@@ -57,6 +57,19 @@ def finished(tmp_path_factory):
     return config, config.parent / "run" / "seed-5"
 
 
+def test_the_reward_model_is_checked_for_over_optimisation(finished):
+    config, run = finished
+    done = call("check_reward", config, "evaluation.best_of_prompts=2")
+    assert done.returncode == 0, done.stderr[-3000:]
+    facts = json.loads((run / "overoptimisation" / "overoptimisation.json").read_text(encoding="utf-8"))
+    assert [point["n"] for point in facts["curves"]["best of n"]] == [1, 2, 4, 8, 16, 32, 64]
+    scores = [point["score"]["mean"] for point in facts["curves"]["best of n"]]
+    assert scores == sorted(scores)
+    assert len(facts["curves"]["PPO"]) == 1
+    assert (run / "overoptimisation" / "overoptimisation.svg").is_file()
+    assert pq.read_table(run / "overoptimisation" / "answers.parquet").num_rows == 2 * 64
+
+
 def test_the_summary_has_the_documented_keys(finished):
     _, run = finished
     summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
