@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from rlhf_ray.config import BadInput, Config
 from rlhf_ray.evaluation.compare import Evaluation
 from rlhf_ray.feedback.collection import Collection
+from rlhf_ray.feedback.data import Data
 from rlhf_ray.incidents.world import World
 from rlhf_ray.models.adapters import Lora, check_targets
 from rlhf_ray.models.loading import context_length
@@ -63,6 +64,9 @@ class RunConfig(Config):
     save_every: int = Field(5, ge=1, description="Iterations of PPO from one checkpoint to the next.")
     replay: str = Field(
         "none", min_length=1, description="A rollouts.parquet that PPO learns from without a sampler; none: it samples."
+    )
+    data: Data | Literal["demo"] = Field(
+        "demo", description="Feedback and prompts of one's own; demo: the demo's world and its simulated people."
     )
     world: World = World()
     collection: Collection = Collection()
@@ -151,6 +155,12 @@ class RunConfig(Config):
     @property
     def adapters(self) -> Lora | None:
         return None if self.lora == "none" else self.lora
+
+    @property
+    def most_tokens(self) -> int:
+        """Tokens that a judged prompt and completion may have, with end-of-text, in every model that reads them."""
+        taught = self.reward.most_tokens if self.sft == "none" else self.sft.most_tokens
+        return min(self.reward.most_tokens, taught, context_length(self.base))
 
     def check_base(self) -> None:
         """The base must be able to read the longest prompt with the longest response, and have the layers to adapt.

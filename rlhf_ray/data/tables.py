@@ -11,8 +11,9 @@ from rlhf_ray.config import BadInput
 Row = dict[str, Any]
 
 
-def write_table(path: Path, rows: list[Row]) -> None:
-    pq.write_table(pa.Table.from_pylist(rows), path)
+def write_table(path: Path, rows: list[Row], columns: dict[str, pa.DataType] | None = None) -> None:
+    """The rows as Parquet; `columns`, where given, have these types also where there are no rows."""
+    pq.write_table(pa.Table.from_pylist(rows, schema=pa.schema(columns) if columns else None), path)
 
 
 def read_table(path: Path, columns: tuple[str, ...]) -> list[Row]:

@@ -1,0 +1,28 @@
+"""The config of data of one's own."""
+
+from pydantic import Field
+
+from rlhf_ray.config import Config
+from rlhf_ray.feedback.sources import fingerprints
+
+FEEDBACK = "feedback"
+
+
+class Data(Config):
+    """Feedback and prompts of one's own."""
+
+    feedback: list[str] = Field(
+        min_length=1,
+        description="Files (.parquet, .jsonl, .json, .csv) or hub:<dataset>[@<split>] with thumbs, pairs or ratings.",
+    )
+    prompts: str = Field(
+        FEEDBACK,
+        min_length=1,
+        description="A file with a column prompt, for PPO; feedback: the feedback's own prompts.",
+    )
+    heldout: float = Field(0.1, gt=0, lt=1, description="Share of the prompts that is kept for measuring.")
+
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        """The digest of everything that is read. Raises BadInput where a file is missing."""
+        return fingerprints([*self.feedback, *([] if self.prompts == FEEDBACK else [self.prompts])])

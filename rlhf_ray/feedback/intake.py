@@ -1,0 +1,145 @@
+"""The door for feedback of one's own: what people bring becomes thumbs and pairs, or is rejected with a reason."""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from rlhf_ray.config import BadInput
+from rlhf_ray.data.tables import Row
+from rlhf_ray.feedback import ratings
+from rlhf_ray.feedback.conversation import as_text
+from rlhf_ray.feedback.forms import EXPECTED, asked, flat, separate
+from rlhf_ray.feedback.judgement import Room, Unusable, pair, rating, text, thumb
+from rlhf_ray.feedback.sources import read_records
+
+MOST_CONTENT = 4096  # characters of a rejected row that are kept
+
+
+@dataclass(frozen=True)
+class Feedback:
+    """`thumbs` (prompt, completion, label, rater, created_at), `pairs` (prompt, chosen, rejected, margin, rater,
+    created_at) and the `rejected` (source, row, reason, content), whose rows are numbered from 0."""
+
+    thumbs: list[Row]
+    pairs: list[Row]
+    rejected: list[Row]
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """A row in its normal form, and the record that it was made of."""
+
+    row: Row
+    record: Any
+    source: str
+    number: int
+
+    def turned_away(self, reason: str) -> Row:
+        return rejection(self.source, self.number, reason, self.record)
+
+
+def read_feedback(sources: Iterable[str], tokenizer: PreTrainedTokenizerBase, most_tokens: int) -> Feedback:
+    """Everything in the sources. A prompt and its completion may have `most_tokens` with end-of-text.
+
+    Raises BadInput where a source is missing, damaged, of no known form or without a usable row, or where it holds
+    conversations and the tokenizer has no chat template.
+    """
+    room = Room(tokenizer, most_tokens)
+    judgements: list[Judgement] = []
+    rejected: list[Row] = []
+    for source in sources:
+        good, bad = _read(source, lambda record: _normal(as_text(flat(record), tokenizer), room), EXPECTED)
+        judgements += good
+        rejected += bad
+    judgements = _once(judgements, rejected)
+    stars = [judgement.row for judgement in judgements if "rating" in judgement.row]
+    pairs = ratings.pairs_of(stars)
+    paired = {(row["prompt"], row[side]) for row in pairs for side in ("chosen", "rejected")}
+    for judgement in judgements:
+        if "rating" in judgement.row and ratings.says_nothing(judgement.row, paired):
+            reason = (
+                "rating: expected a like, a dislike, or another rating of the same prompt to pair it with, got none"
+            )
+            rejected.append(judgement.turned_away(reason))
+    thumbs = [judgement.row for judgement in judgements if "label" in judgement.row] + ratings.thumbs_of(stars)
+    pairs = [judgement.row for judgement in judgements if "chosen" in judgement.row] + pairs
+    if not thumbs and not pairs:
+        raise BadInput(f"{', '.join(sources)}: expected feedback, got none that says anything ({_most(rejected)})")
+    return Feedback(thumbs, pairs, rejected)
+
+
+def read_prompts(source: str, tokenizer: PreTrainedTokenizerBase, most_tokens: int) -> tuple[list[str], list[Row]]:
+    """The prompts of a table with that column, each once, and the rows that were rejected. Raises BadInput.
+
+    A prompt may have `most_tokens`.
+    """
+    room = Room(tokenizer, most_tokens + 1)
+
+    def normal(record: Any) -> Row:
+        row = as_text(asked(record), tokenizer)
+        room.check_prompt(text(row, "prompt"))
+        return row
+
+    good, rejected = _read(source, normal, "a column prompt")
+    return [judgement.row["prompt"] for judgement in _once(good, rejected)], rejected
+
+
+def rejection(source: str, number: int, reason: str, record: Any) -> Row:
+    content = json.dumps(record, ensure_ascii=False, default=str)[:MOST_CONTENT]
+    return {
+        "source": source,
+        "row": number,
+        "reason": reason.encode("utf-8", "backslashreplace").decode(),
+        "content": content.encode("utf-8", "backslashreplace").decode(),
+    }
+
+
+def kind_of(reason: str) -> str:
+    """A reason without what is particular to its row."""
+    return reason.split(", got")[0].split(" of row")[0]
+
+
+def _read(source: str, normal: Callable[[Any], Row], expected: str) -> tuple[list[Judgement], list[Row]]:
+    good: list[Judgement] = []
+    bad: list[Row] = []
+    for number, record in enumerate(read_records(source)):
+        for part in separate(record):
+            try:
+                good.append(Judgement(normal(part), part, source, number))
+            except Unusable as reason:
+                bad.append(rejection(source, number, str(reason), part))
+            except BadInput as mistake:
+                raise BadInput(f"{source}: row {number}: {mistake}") from None
+    if not good:
+        raise BadInput(f"{source}: expected {expected}, got no usable row ({_most(bad)})")
+    return good, bad
+
+
+def _normal(row: Row, room: Room) -> Row:
+    form = pair if "chosen" in row else thumb if "label" in row else rating
+    return form(row, room)
+
+
+def _once(judgements: list[Judgement], rejected: list[Row]) -> list[Judgement]:
+    """The first of those who say the same of the same by the same rater; the others are put to the rejected."""
+    first: dict[tuple, Judgement] = {}
+    for judgement in judgements:
+        said = tuple(value for name, value in judgement.row.items() if name not in ("created_at", "margin"))
+        known = first.setdefault((*judgement.row, *said), judgement)
+        if known is not judgement:
+            elsewhere = "" if known.source == judgement.source else f" in {known.source}"
+            rejected.append(judgement.turned_away(f"duplicate of row {known.number}{elsewhere}"))
+    return list(first.values())
+
+
+def _most(rejected: list[Row]) -> str:
+    """The most frequent reason, in words."""
+    if not rejected:
+        return "there are none"
+    (kind, count), *_ = Counter(kind_of(row["reason"]) for row in rejected).most_common(1)
+    example = next(row["reason"] for row in rejected if kind_of(row["reason"]) == kind)
+    return f"{count} of {len(rejected)}: {example}"
