@@ -2,6 +2,7 @@
 
 import math
 import re
+from functools import lru_cache
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
@@ -37,8 +38,9 @@ class Room:
     """How long a prompt and its completion may be together, in tokens with end-of-text."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, most_tokens: int) -> None:
-        self.tokenizer = tokenizer
         self.most_tokens = most_tokens
+        # Most prompts come several times in a row.
+        self.count = lru_cache(maxsize=1024)(lambda text: len(plain_ids(tokenizer, text)))
         # No token stands for more characters than this: what is longer need not be tokenised to be too long.
         self.longest_token = max(map(len, tokenizer.get_vocab()))
 
@@ -54,7 +56,7 @@ class Room:
         characters = sum(map(len, texts))
         if characters > self.most_tokens * self.longest_token:
             raise Unusable(f"{expected}, got {characters} characters")
-        tokens = 1 + sum(len(plain_ids(self.tokenizer, text)) for text in texts)
+        tokens = 1 + sum(map(self.count, texts))
         if tokens > self.most_tokens:
             raise Unusable(f"{expected}, got {tokens}")
 
