@@ -7,7 +7,6 @@ from rlhf_ray.data.tables import read_table, write_table
 from rlhf_ray.distributed.team import assemble
 from rlhf_ray.evaluation.answers import sample, scored
 from rlhf_ray.evaluation.compare import Questions, conclude, judged
-from rlhf_ray.incidents.world import PROMPT_COLUMNS
 from rlhf_ray.models.loading import load_causal, load_tokenizer
 from rlhf_ray.stages import Run, Stage
 from rlhf_ray.summary import conclude as write_summary
@@ -22,9 +21,7 @@ SEED = 0  # of the sampler: no training iteration has this number
 
 def evaluate(run: Run, folder: Path) -> None:
     config, sft = run.config, str(run.path("sft").resolve())
-    heldout = read_table(run.path("world", "heldout.parquet"), PROMPT_COLUMNS)
-    wordings = read_table(run.path("world", "heldout_wordings.parquet"), PROMPT_COLUMNS)
-    questions, tokenizer = Questions(heldout, wordings, config.evaluation.demo_samples), load_tokenizer(sft)
+    questions, tokenizer = questions_of(run), load_tokenizer(sft)
     sides = {}
     with assemble(config) as team:
         sampler, scorer = team.sampler(sft), team.scorer(str(run.path("reward").resolve()), sft)
@@ -37,6 +34,15 @@ def evaluate(run: Run, folder: Path) -> None:
     (folder / "results.json").write_text(json.dumps(results, indent=2), encoding="utf-8")
     write_table(folder / "answers.parquet", [row | {"side": side} for side, rows in sides.items() for row in rows])
     write_report(run, folder, results, sides)
+
+
+def questions_of(run: Run) -> Questions:
+    columns = run.config.prompt_columns
+    heldout = read_table(run.path("world", "heldout.parquet"), columns)
+    if run.config.data != "demo":
+        return Questions(heldout, wordings=[], demo_samples=0)
+    wordings = read_table(run.path("world", "heldout_wordings.parquet"), columns)
+    return Questions(heldout, wordings, run.config.evaluation.demo_samples)
 
 
 STAGE = Stage(

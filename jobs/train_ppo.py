@@ -8,7 +8,6 @@ from rlhf_ray.distributed.recovery import insist
 from rlhf_ray.distributed.team import assemble
 from rlhf_ray.evaluation.compare import Judge
 from rlhf_ray.experience import Metrics, ScoredRollout
-from rlhf_ray.incidents.world import PROMPT_COLUMNS
 from rlhf_ray.models.loading import check_same_vocabulary, load_tokenizer
 from rlhf_ray.runs import RunConfig
 from rlhf_ray.stages import Run, Stage, scratch_of
@@ -26,7 +25,7 @@ from jobs.door import perform
 def train_ppo(run: Run, folder: Path) -> None:
     config, sft, reward = run.config, str(run.path("sft").resolve()), str(run.path("reward").resolve())
     check_same_vocabulary(sft, reward)
-    tokenizer, rows = load_tokenizer(sft), read_table(run.path("world", "prompts.parquet"), PROMPT_COLUMNS)
+    tokenizer, rows = load_tokenizer(sft), read_table(run.path("world", "prompts.parquet"), config.prompt_columns)
     judge, progress = Judge(rows, tokenizer, config.sampling.prompt_tokens), Reporter("ppo")
     scratch, names = scratch_of(folder), list(config.scoring.rewards)
     checkpoints = Checkpoints(scratch / "checkpoints", config.save_every)

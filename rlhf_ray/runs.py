@@ -10,7 +10,7 @@ from rlhf_ray.config import BadInput, Config
 from rlhf_ray.evaluation.compare import Evaluation
 from rlhf_ray.feedback.collection import Collection
 from rlhf_ray.feedback.data import Data
-from rlhf_ray.incidents.world import World
+from rlhf_ray.incidents.world import PROMPT_COLUMNS, World
 from rlhf_ray.models.adapters import Lora, check_targets
 from rlhf_ray.models.loading import context_length
 from rlhf_ray.training.assess import Returns
@@ -155,6 +155,11 @@ class RunConfig(Config):
     @property
     def adapters(self) -> Lora | None:
         return None if self.lora == "none" else self.lora
+
+    @property
+    def prompt_columns(self) -> tuple[str, ...]:
+        """Of a table of prompts. Only the demo knows the truth about its prompts, by which answers can be judged."""
+        return PROMPT_COLUMNS if self.data == "demo" else ("prompt",)
 
     @property
     def most_tokens(self) -> int:

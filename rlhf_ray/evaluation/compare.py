@@ -1,4 +1,8 @@
-"""Before against after on the same prompts, judged by the rubric beside the reward."""
+"""Before against after on the same prompts, judged by the rubric beside the reward.
+
+The rubric is the demo's. Nobody knows the truth about prompts of one's own, so their answers are not judged: what then
+remains is the reward, KL and whether text is still text.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +22,7 @@ from rlhf_ray.text import decode_prompts, decode_responses, encode_prompts
 from rlhf_ray.workers.rewards import Reward, load_function
 
 FIGURES = ("rubric", "score", "kl", "tokens", "ended")
+COMPARED = ("rubric", "score")
 
 
 class Evaluation(Config):
@@ -32,7 +37,9 @@ class Evaluation(Config):
 
 
 def judged(rows: list[Row]) -> list[Row]:
-    """The rows with `rubric` and every criterion (1.0 or 0.0)."""
+    """The rows with `rubric` and every criterion (1.0 or 0.0), where the truth about their prompts is known."""
+    if not all(map(can_be_judged, rows)):
+        return rows
     verdicts = [judge(incident_of(row), row["completion"], finished=row["ended"]) for row in rows]
     return [
         row | {"rubric": verdict.score} | {name: float(getattr(verdict, name)) for name in CRITERIA}
@@ -40,26 +47,32 @@ def judged(rows: list[Row]) -> list[Row]:
     ]
 
 
+def can_be_judged(row: Row) -> bool:
+    return "cause" in row
+
+
 def describe(rows: list[Row]) -> dict[str, Any]:
-    """Each figure of one model's judged answers with its interval, and whether the text stayed text."""
+    """Each figure of one model's answers with its interval, and whether the text stayed text."""
     completions = [row["completion"] for row in rows]
     return {
-        **{figure: statistics.mean(_column(rows, figure)) for figure in FIGURES},
-        "criteria": {name: statistics.mean(_column(rows, name)) for name in CRITERIA},
+        **{figure: statistics.mean(_column(rows, figure)) for figure in _found(FIGURES, rows)},
+        "criteria": {name: statistics.mean(_column(rows, name)) for name in _found(CRITERIA, rows)},
         "distinct_2": texts.distinct_2(completions),
         "repetition": texts.repetition(completions),
-        "most_repeated_share": texts.most_repeated_share(completions, [row["cause"] for row in rows]),
+        "most_repeated_share": texts.most_repeated_share(
+            completions, [str(row.get("cause", row["prompt"])) for row in rows]
+        ),
     }
 
 
 def compare(before: list[Row], after: list[Row]) -> dict[str, Any]:
-    """Both described, their paired differences, and how often after wins on the rubric."""
-    pairs = {figure: (_column(before, figure), _column(after, figure)) for figure in ("rubric", "score")}
+    """Both described, their paired differences, and how often after wins on the rubric (None: it was not asked)."""
+    pairs = {figure: (_column(before, figure), _column(after, figure)) for figure in _found(COMPARED, before)}
     return {
         "before": describe(before),
         "after": describe(after),
         "difference": {figure: statistics.paired_difference(*pair) for figure, pair in pairs.items()},
-        "win_rate": statistics.win_rate(*pairs["rubric"]),
+        "win_rate": statistics.win_rate(*pairs["rubric"]) if "rubric" in pairs else None,
     }
 
 
@@ -73,8 +86,12 @@ def demo(before: list[Row], after: list[Row], samples: int) -> list[dict[str, An
 
 
 def _of_one_prompt(rows: list[Row]) -> dict[str, Any]:
-    figures = {figure: statistics.mean(_column(rows, figure)) for figure in ("rubric", "score")}
+    figures = {figure: statistics.mean(_column(rows, figure)) for figure in COMPARED}
     return figures | {"completion": rows[0]["completion"]}
+
+
+def _found(names: Sequence[str], rows: Sequence[Row]) -> list[str]:
+    return [name for name in names if name in rows[0]]
 
 
 def _column(rows: Sequence[Row], name: str) -> list[float]:
@@ -83,7 +100,10 @@ def _column(rows: Sequence[Row], name: str) -> list[float]:
 
 @dataclass(frozen=True)
 class Questions:
-    """What both models are asked: held-out prompts, those in held-out wordings, and samples of the demo prompts."""
+    """What both models are asked: held-out prompts, and in the demo those in held-out wordings and its own prompts.
+
+    Outside the demo there are neither wordings nor `demo_samples`.
+    """
 
     heldout: list[Row]
     wordings: list[Row]
@@ -112,25 +132,33 @@ def conclude(
     heldout, wordings, demo_answers = zip(questions.part(before), questions.part(after), strict=True)
     results = compare(*heldout)
     return results | {
+        "prompts": len(questions.heldout),
+        "judged": all(map(can_be_judged, questions.heldout)),
         "kl_limit": kl_limit,
         "kl_within_limit": results["after"]["kl"]["mean"] < kl_limit,
         "judge_is_reward": judge_is_reward(rewards),
-        "heldout_wordings": compare(*wordings),
-        "demo": demo(*demo_answers, questions.demo_samples),
+        "heldout_wordings": compare(*wordings) if questions.wordings else None,
+        "demo": demo(*demo_answers, questions.demo_samples) if questions.demo_samples else [],
     }
 
 
 class Judge:
-    """The rubric beside the reward while training is going: it is told, and training never hears of it."""
+    """The rubric beside the reward while training is going: it is told, and training never hears of it.
+
+    It has no opinion where nobody knows the truth about the prompts.
+    """
 
     def __init__(self, prompts: list[Row], tokenizer: PreTrainedTokenizerBase, width: int) -> None:
         self.tokenizer = tokenizer
         asked = encode_prompts(tokenizer, [row["prompt"] for row in prompts], width)
         # By what the tokenizer makes of a prompt, which need not be the very text.
         self.truth = dict(zip(decode_prompts(tokenizer, asked), prompts, strict=True))
+        self.knows = all(map(can_be_judged, prompts))
 
     def opinion(self, scored: ScoredRollout) -> Metrics:
         """The mean of the rubric over the responses, and the standard error of that mean."""
+        if not self.knows:
+            return {}
         rollout = scored.rollout
         said = zip(
             decode_prompts(self.tokenizer, rollout.prompt),

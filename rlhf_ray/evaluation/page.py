@@ -57,9 +57,10 @@ class Curve:
     size: tuple[float, float] = SMALL
 
 
+RUBRIC_KEY = "objective/rubric"
 CURVES = (
     Curve("objective/scores", "Reward", "what training sees and raises", (), REWARD, LARGE),
-    Curve("objective/rubric", "Rubric", "by the judge, on the same answers", (0, 1), RUBRIC, LARGE),
+    Curve(RUBRIC_KEY, "Rubric", "by the judge, on the same answers", (0, 1), RUBRIC, LARGE),
     Curve("objective/kl", "KL", "nats an answer, to the SFT model; dashed: the limit", (0,)),
     Curve("objective/entropy", "Entropy", "nats a token; at 0 the model always says the same", (0,)),
     Curve("response/length", "Length", "tokens an answer", (0,)),
@@ -78,15 +79,18 @@ def write_page(folder: Path, results: Facts, reward_model: Facts, metrics: Rows,
     `results` come from `compare.conclude`, `reward_model` from `reward.measure`; `metrics` has one dict a PPO step.
     Figures may be None or NaN. A missing key raises KeyError or jinja2.UndefinedError, save in `metrics`.
     """
+    judged = results["judged"]
     pages = Environment(loader=PackageLoader("rlhf_ray.evaluation"), undefined=StrictUndefined, autoescape=True)
     pages.filters["number"] = number
     text = pages.get_template("report.html").render(
         results=results,
-        verdict=verdict(results["difference"]["rubric"]),
+        verdict=verdict(results["difference"]["rubric" if judged else "score"]),
         alarms=alarms(results),
         limits={"repeated": REPEATED_LIMIT, "ended": ENDED_LIMIT},
-        criteria_plot=plot_criteria(results["before"]["criteria"], results["after"]["criteria"]),
-        curves=[plot_curve(curve, metrics, results["kl_limit"]) for curve in CURVES],
+        criteria_plot=plot_criteria(results["before"]["criteria"], results["after"]["criteria"]) if judged else None,
+        curves=[
+            plot_curve(curve, metrics, results["kl_limit"]) for curve in CURVES if judged or curve.key != RUBRIC_KEY
+        ],
         reward_model=reward_model,
         samples=samples,
         run=run,
@@ -114,7 +118,7 @@ def alarms(results: Facts) -> dict[str, bool]:
     before, after, changes = results["before"], results["after"], results["difference"]
     return {
         "unjudged": results["judge_is_reward"],
-        "gamed": verdict(changes["score"]) == "rose" and verdict(changes["rubric"]) != "rose",
+        "gamed": results["judged"] and verdict(changes["score"]) == "rose" and verdict(changes["rubric"]) != "rose",
         "far": not results["kl_within_limit"],
         "repeated": not _finite(after["most_repeated_share"]) <= REPEATED_LIMIT,
         "endless": not _finite(after["ended"]["mean"]) >= ENDED_LIMIT,

@@ -57,6 +57,8 @@ def make_facts() -> Facts:
         "kl_limit": 12.0,
         "kl_within_limit": True,
         "judge_is_reward": False,
+        "judged": True,
+        "prompts": 200,
         "demo": [demo(f"demo {n}") for n in range(3)],
     }
     kinds = {"vague_cause": {"rows": 120, "accuracy": 0.983}}
@@ -239,6 +241,31 @@ def test_nothing_measured_is_a_dash_and_no_crash(tmp_path: Path, facts: Facts) -
     assert "No two answers differ on the rubric" in words(page)
     assert words(page).count("Not recorded in this run.") == len(CURVES) - 1  # the reward has one step
     assert not re.search(r"\b(nan|None)\b", page)
+
+
+def unjudged() -> Facts:
+    """Facts about a run on prompts of one's own, for which there is no rubric."""
+    facts = make_facts()
+    results = facts["results"]
+    results |= {"judged": False, "heldout_wordings": None, "demo": [], "win_rate": None}
+    for part in (results["before"], results["after"], results["difference"], *facts["metrics"]):
+        part.pop("rubric", None)
+        part.pop("objective/rubric", None)
+    for part in (results["before"], results["after"]):
+        part["criteria"] = {}
+    for sample in facts["samples"]:
+        for part in ("before", "after"):
+            del sample[part]["rubric"]
+    return facts
+
+
+def test_where_nobody_judged_the_page_says_so_and_makes_nothing_of_the_reward(tmp_path: Path) -> None:
+    page = written(tmp_path, unjudged())
+    Tags(page)
+    assert "the reward rose from −0.150 to 1.310. Nobody judged the answers." in words(page)
+    assert "does not show that answers are better" in words(page)
+    assert "Demo prompts" not in words(page)
+    assert not any(alarms(unjudged()["results"]).values())
 
 
 def test_a_run_without_steps_samples_and_stages_has_a_page(tmp_path: Path, facts: Facts) -> None:

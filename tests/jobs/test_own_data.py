@@ -6,9 +6,13 @@ import sys
 import pytest
 import yaml
 
+from rlhf_ray.config import load
 from rlhf_ray.data.tables import read_table
+from rlhf_ray.runs import RunConfig
+from rlhf_ray.stages import Run
+from rlhf_ray.summary import conclude
 
-from jobs import collect_thumbs, synthesize, train_sft
+from jobs import collect_thumbs, evaluate, synthesize, train_ppo, train_reward, train_sft
 from jobs.door import USER_MISTAKE, perform
 
 STAGES = (synthesize.STAGE, train_sft.STAGE, collect_thumbs.STAGE)
@@ -104,3 +108,24 @@ def test_the_demo_has_a_data_report_too(call, tmp_path):
     assert report["leakage"] == {"prompts": 0, "near_copies": 0}
     assert (thumbs / "data_report.md").is_file()
     assert not (thumbs / "rejected.parquet").exists()
+
+
+def test_a_whole_run_on_own_data_ends_with_a_report_that_nobody_judged(call, tmp_path):
+    after = (train_reward.STAGE, train_ppo.STAGE, evaluate.STAGE)
+    small = {
+        "ppo": {"steps": 2, "episodes": 8},
+        "learning": {"minibatch": 4},
+        "reward": {"most_tokens": 500, "epochs": 1},
+    }
+    code, said = call(*STAGES, *after, **small, tripwires={"kl": "off", "entropy": "off"})
+    assert code == 0, said
+    run = tmp_path / "run" / "seed-0"
+    results = json.loads((run / "report" / "results.json").read_text(encoding="utf-8"))
+    assert results["judged"] is False
+    assert set(results["difference"]) == {"score"}
+    assert results["prompts"] == len(read_table(run / "world" / "heldout.parquet", ("prompt",)))
+    metrics = json.loads((run / "ppo" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()[-1])
+    assert "objective/rubric" not in metrics
+    assert "Nobody judged the answers" in (run / "report" / "index.html").read_text(encoding="utf-8")
+    conclude(Run(load(RunConfig, tmp_path / "run.yaml")))
+    assert "Nobody judged" in (run / "ppo" / "policy" / "README.md").read_text(encoding="utf-8")
