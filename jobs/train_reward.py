@@ -1,4 +1,4 @@
-"""Train the reward model from thumbs, and measure it on thumbs without noise."""
+"""Train the reward model from thumbs and pairs, and measure it on thumbs without noise."""
 
 import json
 from pathlib import Path
@@ -7,24 +7,32 @@ from rlhf_ray.data.tables import read_table
 from rlhf_ray.distributed.fit import fit
 from rlhf_ray.evaluation.reward import measure
 from rlhf_ray.feedback.thumbs import COLUMNS, read_thumbs
-from rlhf_ray.models.loading import check_finite, context_length, load_tokenizer
+from rlhf_ray.models.loading import check_finite, context_length, fingerprint, load_tokenizer, resolve
 from rlhf_ray.models.scalar import Scalar
+from rlhf_ray.runs import RunConfig
 from rlhf_ray.stages import Run, Stage
-from rlhf_ray.text import check_pairs
+from rlhf_ray.text import as_completions, check_pairs
 from rlhf_ray.training.progress import Reporter
 from rlhf_ray.training.reward import raw_scores, train_reward
 
 from jobs.door import perform
 
+PAIR_COLUMNS = ("prompt", "chosen", "rejected", "margin")
+
 
 def work(run: Run, folder: Path) -> None:
     config = run.config
-    sft, thumbs = str(run.path("sft").resolve()), read_thumbs(run.path("thumbs", "thumbs.parquet"))
+    backbone = resolve(config.base) if config.reward.backbone == "base" else str(run.path("sft").resolve())
+    thumbs, pairs = read_thumbs(run.path("thumbs", "thumbs.parquet")), []
+    if run.path("thumbs", "pairs.parquet").is_file():
+        pairs = read_table(run.path("thumbs", "pairs.parquet"), PAIR_COLUMNS)
     samples = read_table(run.path("thumbs", "samples.parquet"), ("prompt", "completion"))
-    check_pairs(load_tokenizer(sft), thumbs + samples, min(config.reward.most_tokens, context_length(sft)))
+    texts = thumbs + samples + as_completions(pairs, "chosen") + as_completions(pairs, "rejected")
+    check_pairs(load_tokenizer(backbone), texts, min(config.reward.most_tokens, context_length(backbone)))
     arguments = {
-        "sft": sft,
+        "backbone": backbone,
         "thumbs": thumbs,
+        "pairs": pairs,
         "samples": samples,
         "training": config.reward,
         "lora": config.adapters,
@@ -39,7 +47,11 @@ def work(run: Run, folder: Path) -> None:
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=2), encoding="utf-8")
 
 
-STAGE = Stage("reward", reads=("sft", "thumbs"), settings=("reward", "lora"), work=work)
+def backbone_of(config: RunConfig) -> dict[str, str]:
+    return {"base": fingerprint(config.base)} if config.reward.backbone == "base" else {}
+
+
+STAGE = Stage("reward", ("sft", "thumbs"), ("reward", "lora"), work, resumes=True, outside=backbone_of)
 
 if __name__ == "__main__":
     perform([STAGE])

@@ -37,7 +37,8 @@ def base_of(config: RunConfig) -> dict[str, str]:
     return {"base": fingerprint(config.base)}
 
 
-STAGE = Stage("sft", reads=("world",), settings=("base", "sft", "sampling"), work=train_sft, outside=base_of)
+SETTINGS = ("base", "sft", "sampling")
+STAGE = Stage("sft", ("world",), SETTINGS, train_sft, resumes=True, outside=base_of)
 
 if __name__ == "__main__":
     perform([STAGE])

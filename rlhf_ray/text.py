@@ -57,6 +57,11 @@ def check_pairs(tokenizer: PreTrainedTokenizerBase, rows: Iterable[dict[str, Any
         encode_pair(tokenizer, row["prompt"], row["completion"], most_tokens)
 
 
+def as_completions(pairs: Iterable[dict[str, Any]], side: str) -> list[dict[str, Any]]:
+    """The `prompt, completion` of each preference's `chosen` or `rejected` side."""
+    return [{"prompt": pair["prompt"], "completion": pair[side]} for pair in pairs]
+
+
 def pad_right(sequences: Sequence[list[int]], pad: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Tokens `B T` and their mask `B T`, padded behind."""
     width = max(map(len, sequences))

@@ -1,7 +1,11 @@
-"""Supervised training under Ray Train: the same function that runs alone runs on every worker."""
+"""Supervised training under Ray Train: the same function that runs alone runs on every worker.
+
+One that was killed, a worker of it or the whole job, goes on from its newest savepoint.
+"""
 
 import contextlib
 import pickle
+import shutil
 import signal
 import tempfile
 from collections.abc import Callable, Iterator
@@ -13,62 +17,113 @@ import torch
 from rlhf_ray.alarm import Tripped
 from rlhf_ray.config import BadInput
 from rlhf_ray.distributed.connection import check_resources, connect, environment
-from rlhf_ray.runs import RunConfig
+from rlhf_ray.runs import Cluster, RunConfig
+from rlhf_ray.stages import scratch_of
+from rlhf_ray.training.savepoints import OnDisk
 
 MISTAKE = "mistake-"  # the file in which a worker leaves what it must not go on after
+RESULT = "result"  # in the last of Ray Train's checkpoints: what the work wrote
 
 
 def fit(work: Callable[..., None], arguments: dict[str, Any], config: RunConfig, folder: Path) -> None:
-    """Run `work(**arguments, folder=…)`, which writes a model there, on the cluster's learners; bring it to `folder`.
+    """Run `work(**arguments, folder=…, savepoints=…)` on the cluster's learners; bring what it writes to `folder`.
 
     Without a cluster it runs here. On several workers each gets its share of the rows (transformers and DDP see to it).
     Raises BadInput or Tripped where the work does.
     """
-    cluster = config.cluster
-    if cluster == "none":
+    scratch = scratch_of(folder).resolve()
+    if config.cluster == "none":
         torch.set_num_threads(config.threads)
-        work(**arguments, folder=str(folder))
+        work(**arguments, folder=str(folder), savepoints=OnDisk(scratch / "savepoints"))
         return
     connect()
-    check_resources(cluster)
-    from ray.train import Checkpoint, FailureConfig, ScalingConfig, get_context, report
-    from ray.train import RunConfig as TrainRun
-    from ray.train.torch import TorchConfig, TorchTrainer
+    check_resources(config.cluster)
+    storage = scratch / "ray-train"
+    storage.mkdir(parents=True, exist_ok=True)
 
     def loop(arguments: dict[str, Any]) -> None:
         torch.set_num_threads(config.threads)
-        rank = get_context().get_world_rank()
-        with tempfile.TemporaryDirectory() as result:
-            try:
-                work(**arguments, folder=result)
-            except (BadInput, Tripped) as mistake:  # Ray Train would try again, and then say it in a traceback
-                (storage / f"{MISTAKE}{rank}").write_bytes(pickle.dumps(mistake))
+        with tempfile.TemporaryDirectory() as place:
+            savepoints = Reported(Path(place))
+            if savepoints.has_result():
                 return
-            report({}, checkpoint=Checkpoint.from_directory(result) if rank == 0 else None)
+            try:
+                work(**arguments, folder=str(savepoints.result), savepoints=savepoints)
+            except (BadInput, Tripped) as mistake:  # Ray Train would try again, and then say it in a traceback
+                _mistake_of(storage).write_bytes(pickle.dumps(mistake))
+                return
+            savepoints.keep(savepoints.result.parent)
 
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".ray-train-") as place:
-        storage = Path(place).resolve()
-        trainer = TorchTrainer(
-            loop,
-            train_loop_config=arguments,
-            torch_config=TorchConfig(backend="nccl" if cluster.gpus_each else "gloo", timeout_s=60),
-            scaling_config=ScalingConfig(
-                num_workers=cluster.learners,
-                use_gpu=bool(cluster.gpus_each),
-                resources_per_worker={"CPU": cluster.threads_each, "GPU": cluster.gpus_each},
-            ),
-            run_config=TrainRun(
-                name=work.__name__,
-                storage_path=str(storage),
-                failure_config=FailureConfig(max_failures=2),
-                worker_runtime_env=environment(cluster),
-            ),
-        )
-        with _our_ctrl_c():
-            result = trainer.fit()
-        for mistake in sorted(storage.glob(f"{MISTAKE}*")):
-            raise pickle.loads(mistake.read_bytes())  # noqa: S301  (our own worker wrote it)
-        result.checkpoint.to_directory(str(folder))
+    trainer = _trainer(loop, arguments, config.cluster, work.__name__, storage)
+    with _our_ctrl_c():
+        result = trainer.fit()
+    for path in sorted(storage.glob(f"{MISTAKE}*")):
+        mistake = pickle.loads(path.read_bytes())  # noqa: S301  (our own worker wrote it)
+        shutil.rmtree(storage)
+        raise mistake
+    with result.checkpoint.as_directory() as found:
+        shutil.copytree(Path(found, RESULT), folder, dirs_exist_ok=True)
+
+
+class Reported:
+    """Savepoints that Ray Train keeps: it brings the newest to each worker, on whichever machine that runs."""
+
+    def __init__(self, place: Path) -> None:
+        self.workplace = place / "being-written"
+        self.result = place / "finished" / RESULT
+        self.result.mkdir(parents=True)
+        self._newest = place / "newest"
+
+    def newest(self) -> Path | None:
+        from ray.train import get_checkpoint
+
+        found = get_checkpoint()
+        return Path(found.to_directory(self._newest)) if found else None
+
+    def keep(self, checkpoint: Path) -> None:
+        """Each worker has written a part of it. Returns when Ray Train has them all."""
+        from ray.train import Checkpoint, report
+
+        has_part = any(path.is_file() for path in checkpoint.rglob("*"))
+        report({}, checkpoint=Checkpoint.from_directory(checkpoint) if has_part else None)
+        shutil.rmtree(checkpoint)
+
+    def has_result(self) -> bool:
+        """Whether the job was killed when the work was done already."""
+        newest = self.newest()
+        return newest is not None and (newest / RESULT).is_dir()
+
+
+def _trainer(
+    loop: Callable[[dict[str, Any]], None], arguments: dict[str, Any], cluster: Cluster, name: str, storage: Path
+) -> Any:
+    """Ray Train, which goes on from what an earlier one of this name left in the storage."""
+    from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    return TorchTrainer(
+        loop,
+        train_loop_config=arguments,
+        torch_config=TorchConfig(backend="nccl" if cluster.gpus_each else "gloo", timeout_s=60),
+        scaling_config=ScalingConfig(
+            num_workers=cluster.learners,
+            use_gpu=bool(cluster.gpus_each),
+            resources_per_worker={"CPU": cluster.threads_each, "GPU": cluster.gpus_each},
+        ),
+        run_config=RunConfig(
+            name=name,
+            storage_path=str(storage),
+            checkpoint_config=CheckpointConfig(num_to_keep=2),
+            failure_config=FailureConfig(max_failures=2),
+            worker_runtime_env=environment(cluster),
+        ),
+    )
+
+
+def _mistake_of(storage: Path) -> Path:
+    from ray.train import get_context
+
+    return storage / f"{MISTAKE}{get_context().get_world_rank()}"
 
 
 @contextlib.contextmanager

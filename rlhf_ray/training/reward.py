@@ -1,97 +1,163 @@
-"""The reward model: from single thumbs to the log-odds of a thumb up.
+"""The reward model: from single thumbs, pairs or both to the log-odds of a thumb up.
 
 The SFT model with a scalar head reads prompt, completion and end-of-text. First the head alone is fitted, by logistic
-regression; then everything is tuned with binary cross-entropy on the thumb. At last its scores on the SFT model's own
-samples are measured, and their mean and standard deviation become part of the artefact.
+regression; then everything is tuned, with binary cross-entropy on a thumb and Bradley-Terry on a pair. At last its
+scores on the SFT model's own samples are measured, and their mean and standard deviation become part of the artefact,
+with all that was used.
 """
 
+import json
 import math
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from pydantic import Field
-from sklearn.linear_model import LogisticRegression
-from torch import Tensor, nn
-from torch.nn import functional as F
-from transformers import PreTrainedTokenizerBase, Trainer, TrainingArguments, set_seed
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase, set_seed
 
 from rlhf_ray.alarm import Alarm, NotFinite
-from rlhf_ray.config import Config
+from rlhf_ray.config import BadInput, Config
 from rlhf_ray.data.tables import Row
 from rlhf_ray.models.adapters import Lora, adapt
 from rlhf_ray.models.loading import load_classifier, load_tokenizer
 from rlhf_ray.models.plain import plain
 from rlhf_ray.models.scalar import Scalar, at_last_token
-from rlhf_ray.text import encode_pair, pad_right
-from rlhf_ray.training.progress import Logged, own_part, quiet
+from rlhf_ray.text import as_completions
+from rlhf_ray.training.examination import Examined, undisturbed
+from rlhf_ray.training.head import batches, features_of, fit_head
+from rlhf_ray.training.progress import Logged, own_part
+from rlhf_ray.training.raters import RaterWeights, rater_weights, thumb_weights
+from rlhf_ray.training.savepoints import Savepoints, saving, train
+
+RECORD = "training.json"  # in the artefact: what the model was trained with
+
+Examine = Callable[[Scalar, PreTrainedTokenizerBase], None]
 
 
 class RewardTraining(Config):
     """How the reward model is trained."""
 
-    epochs: int = Field(2, ge=1, description="Passes over the thumbs.")
-    batch: int = Field(32, ge=1, description="Thumbs a step; several workers share them.")
+    epochs: int = Field(2, ge=1, description="Passes over the thumbs and pairs.")
+    batch: int = Field(32, ge=1, description="Thumbs and pairs a step; several workers share them.")
     lr: float = Field(2e-4, gt=0, description="Peak learning rate; it warms up and falls linearly to 0.")
     weight_decay: float = Field(0.01, ge=0, description="AdamW's weight decay.")
     balance_labels: bool = Field(
         False, description="Both labels weigh the same, however many thumbs have them; probabilities are then off."
     )
+    label_smoothing: float = Field(
+        0.0, ge=0, lt=0.5, description="A thumb counts as given the wrong way with this probability."
+    )
+    weigh_raters: bool = Field(
+        False, description="A rater's thumbs weigh the more, the more they agree with what all thumbs together teach."
+    )
+    margin: float = Field(
+        0.5, ge=0, description="Logits by which the chosen text must win for each step between the ratings of a pair."
+    )
+    backbone: Literal["sft", "base"] = Field(
+        "sft", description="The model that gets the head: the SFT model, or the base as it was before."
+    )
+    normalise: Literal["samples", "none"] = Field(
+        "samples", description="Scores have mean 0 and deviation 1 on the SFT model's samples; none: they are log-odds."
+    )
     most_tokens: int = Field(224, ge=2, description="Most tokens of prompt and completion; a longer pair is an error.")
-
-
-class ThumbModel(nn.Module):
-    """A scalar model and its loss, in the form that `transformers.Trainer` and DDP expect."""
-
-    def __init__(self, scalar: Scalar, weights: dict[bool, float]) -> None:
-        super().__init__()
-        self.scalar = scalar
-        self.weights: Tensor
-        self.register_buffer("weights", torch.tensor([weights[False], weights[True]]))
-
-    def forward(self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        logits = at_last_token(self.scalar.raw(input_ids, attention_mask), attention_mask)
-        weights = self.weights[labels.long()]
-        return {"loss": F.binary_cross_entropy_with_logits(logits, labels, weight=weights), "logits": logits}
 
 
 def train_reward(
     *,
-    sft: str,
+    backbone: str,
     thumbs: list[Row],
+    pairs: list[Row],
     samples: list[Row],
     training: RewardTraining,
     lora: Lora | None,
     seed: int,
     folder: str,
     report: Any,
+    examine: Examine | None = None,
+    examine_every: float = 0.5,
+    savepoints: Savepoints | None = None,
 ) -> None:
-    """Train on the thumbs and write the normalised reward model with its tokenizer to `folder`.
+    """Train on thumbs and pairs and write the normalised reward model with its tokenizer to `folder`.
 
-    `report(step, of, metrics)` hears of the progress.
+    `report(step, of, metrics)` hears of the progress. Every `examine_every` epochs and at the end, the first process
+    calls `examine(scalar, tokenizer)`. Raises BadInput where there is nothing to tell apart.
     """
+    from rlhf_ray.training.preferences import PreferenceTrainer, as_items
+
+    check_taught(thumbs, pairs)
     set_seed(seed)
-    tokenizer = load_tokenizer(sft)
-    scalar = Scalar(load_classifier(sft))
+    tokenizer = load_tokenizer(backbone)
+    scalar = Scalar(load_classifier(backbone))
     scalar.classifier.config.pad_token_id = tokenizer.pad_token_id
-    data = []
-    for row in thumbs:
-        ids, _ = encode_pair(tokenizer, row["prompt"], row["completion"], training.most_tokens)
-        data.append({"input_ids": ids, "label": row["label"], "length": len(ids)})
-    weights = label_weights(thumbs) if training.balance_labels else {True: 1.0, False: 1.0}
-    probe_head(scalar, tokenizer, thumbs, weights, training.most_tokens)
+    raters, weights = begin_head(scalar, tokenizer, thumbs, pairs, training)
     if lora:
         adapt(scalar.classifier, lora, seed)
-    model = ThumbModel(scalar, weights)
 
-    def collate(rows: list[dict]) -> dict[str, Tensor]:
-        tokens, mask = pad_right([row["input_ids"] for row in rows], tokenizer.pad_token_id)
-        labels = torch.tensor([float(row["label"]) for row in rows])
-        return {"input_ids": tokens, "attention_mask": mask, "labels": labels}
+    def look() -> None:
+        if examine:
+            with undisturbed(scalar):
+                examine(scalar, tokenizer)
 
-    arguments = TrainingArguments(
-        output_dir=str(folder),
+    trainer = PreferenceTrainer(
+        scalar,
+        tokenizer,
+        as_items(tokenizer, thumbs, weights, pairs, training.margin, training.most_tokens),
+        training.label_smoothing,
+        _arguments(training, seed, saving(savepoints, folder)),
+        callbacks=[Logged(report), Examined(look, examine_every)],
+    )
+    train(trainer, savepoints)
+    if lora:
+        scalar = Scalar(plain(scalar.classifier).to(scalar.classifier.device))
+    scalar.eval()
+    if training.normalise == "samples":
+        normalise(scalar, tokenizer, samples, training.most_tokens)
+    else:
+        write_scale(scalar, mean=0.0, std=1.0)
+    if trainer.is_world_process_zero():
+        look()
+        scalar.classifier.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        counts = {"thumbs": len(thumbs), "pairs": len(pairs)}
+        write_record(Path(folder, RECORD), counts, training, raters)
+
+
+def check_taught(thumbs: list[Row], pairs: list[Row]) -> None:
+    """Raises BadInput where nothing can be learned: there is neither a pair nor a thumb of each kind."""
+    if not thumbs and not pairs:
+        raise BadInput("thumbs: expected thumbs or pairs to learn from, got none of either")
+    ups = sum(row["label"] for row in thumbs)
+    if not pairs and not 0 < ups < len(thumbs):
+        raise BadInput(
+            f"thumbs: label: expected both thumbs up and thumbs down, or pairs, got {ups} up, {len(thumbs) - ups} down "
+            "and no pairs"
+        )
+
+
+def begin_head(
+    scalar: Scalar, tokenizer: PreTrainedTokenizerBase, thumbs: list[Row], pairs: list[Row], training: RewardTraining
+) -> tuple[RaterWeights, list[float]]:
+    """Fit the head. Gives what the raters weigh, where they are weighed, and each thumb's weight."""
+    features, chosen, rejected = (
+        features_of(scalar, tokenizer, rows, training.most_tokens)
+        for rows in (thumbs, as_completions(pairs, "chosen"), as_completions(pairs, "rejected"))
+    )
+    raters = rater_weights(features, thumbs) if training.weigh_raters else {}
+    weights = thumb_weights(thumbs, raters, training.balance_labels)
+    labels = np.array([row["label"] for row in thumbs], dtype=bool)
+    fit_head(scalar, features, labels, weights, chosen - rejected)
+    return raters, weights
+
+
+def _arguments(training: RewardTraining, seed: int, place: dict[str, Any]) -> Any:
+    from trl import RewardConfig
+
+    return RewardConfig(
+        **place,
         num_train_epochs=training.epochs,
         per_device_train_batch_size=own_part(training.batch),
         learning_rate=training.lr,
@@ -99,55 +165,24 @@ def train_reward(
         lr_scheduler_type="linear",
         warmup_steps=0.1,
         max_grad_norm=1.0,
+        max_length=None,  # too long a text is an error, and has been one already
+        disable_dropout=False,
         seed=seed,
-        save_strategy="no",
-        train_sampling_strategy="group_by_length",
         logging_steps=10,
         report_to="none",
         disable_tqdm=True,
         remove_unused_columns=False,
         use_cpu=not torch.cuda.is_available(),
         bf16=False,
+        activation_checkpointing=False,
         ddp_find_unused_parameters=False,
     )
-    trainer = Trainer(model, arguments, train_dataset=data, data_collator=collate, callbacks=[Logged(report)])
-    quiet(trainer).train()
-    if lora:
-        scalar = Scalar(plain(scalar.classifier).to(scalar.classifier.device))
-    normalise(scalar, tokenizer, samples, training.most_tokens)
-    if trainer.is_world_process_zero():
-        scalar.classifier.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
-
-
-def label_weights(thumbs: list[Row]) -> dict[bool, float]:
-    """Weights with which both labels count the same and a thumb counts 1 on average."""
-    ups = sum(row["label"] for row in thumbs)
-    return {True: len(thumbs) / (2 * ups), False: len(thumbs) / (2 * (len(thumbs) - ups))}
-
-
-@torch.no_grad()
-def probe_head(
-    scalar: Scalar,
-    tokenizer: PreTrainedTokenizerBase,
-    thumbs: list[Row],
-    weights: dict[bool, float],
-    most_tokens: int,
-) -> None:
-    """Set the head to the logistic regression on what the SFT model makes of each text, before anything is tuned.
-
-    The first gradients through a random head would spoil what the model knows already (arXiv:2202.10054).
-    """
-    batches = _batches(scalar, tokenizer, thumbs, most_tokens)
-    features = torch.cat([at_last_token(scalar.hidden(*batch), batch[1]).cpu() for batch in batches])
-    labels = [row["label"] for row in thumbs]
-    fitted = LogisticRegression(C=0.1, class_weight=weights, fit_intercept=False, max_iter=2000)
-    fitted.fit(features.numpy(), labels)
-    scalar.classifier.score.weight.copy_(torch.from_numpy(fitted.coef_))
 
 
 def normalise(scalar: Scalar, tokenizer: PreTrainedTokenizerBase, samples: list[Row], most_tokens: int) -> None:
     """Make the model's scores on the SFT model's samples have mean 0 and standard deviation 1, in its artefact too."""
+    if len(samples) < 2:
+        raise BadInput(f"samples: expected at least 2 to normalise the scores by, got {len(samples)}")
     raw = raw_scores(scalar, tokenizer, samples, most_tokens)
     mean, std = float(raw.mean()), float(raw.std())
     if not 0 < std < math.inf:
@@ -159,9 +194,21 @@ def normalise(scalar: Scalar, tokenizer: PreTrainedTokenizerBase, samples: list[
                 "lower reward.lr, or look at the samples",
             )
         )
+    write_scale(scalar, mean, std)
+
+
+def write_scale(scalar: Scalar, mean: float, std: float) -> None:
+    """Scores are the raw ones less the mean, by the standard deviation, in the model and in its artefact."""
     scalar.mean, scalar.std = mean, std
-    scalar.classifier.config.score_mean = scalar.mean
-    scalar.classifier.config.score_std = scalar.std
+    scalar.classifier.config.score_mean = mean
+    scalar.classifier.config.score_std = std
+
+
+def write_record(path: Path, counts: dict[str, int], training: RewardTraining, raters: RaterWeights) -> None:
+    """What the model was trained with: settings, how many thumbs and pairs, and what each rater's thumbs weighed."""
+    named = {"none" if rater is None else rater: weight for rater, weight in raters.items()}
+    record = counts | {"settings": training.model_dump(), "rater_weights": named}
+    path.write_text(json.dumps(record, indent=2), encoding="utf-8")
 
 
 @torch.no_grad()
@@ -169,17 +216,5 @@ def raw_scores(
     scalar: Scalar, tokenizer: PreTrainedTokenizerBase, rows: list[Row], most_tokens: int
 ) -> Float[Tensor, "N"]:
     """The log-odds of a thumb up for each `prompt, completion`, as the trainer reads them."""
-    batches = _batches(scalar, tokenizer, rows, most_tokens)
-    return torch.cat([at_last_token(scalar.raw(*batch), batch[1]).cpu() for batch in batches])
-
-
-def _batches(
-    scalar: Scalar, tokenizer: PreTrainedTokenizerBase, rows: list[Row], most_tokens: int, size: int = 64
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Tokens and mask of the rows, right-padded, on the model's device."""
-    device = next(scalar.parameters()).device
-    for start in range(0, len(rows), size):
-        part = rows[start : start + size]
-        pairs = [encode_pair(tokenizer, row["prompt"], row["completion"], most_tokens)[0] for row in part]
-        tokens, mask = pad_right(pairs, tokenizer.pad_token_id)
-        yield tokens.to(device), mask.to(device)
+    read = batches(scalar, tokenizer, rows, most_tokens)
+    return torch.cat([at_last_token(scalar.raw(*batch), batch[1]).cpu() for batch in read])

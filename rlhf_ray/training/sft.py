@@ -11,7 +11,8 @@ from rlhf_ray.config import Config
 from rlhf_ray.data.tables import Row
 from rlhf_ray.models.loading import check_vocabulary, load_causal, load_tokenizer
 from rlhf_ray.text import encode_pair
-from rlhf_ray.training.progress import Logged, own_part, quiet
+from rlhf_ray.training.progress import Logged, own_part
+from rlhf_ray.training.savepoints import Savepoints, saving, train
 
 
 class SFT(Config):
@@ -23,7 +24,16 @@ class SFT(Config):
     most_tokens: int = Field(224, ge=2, description="Most tokens of prompt and completion; a longer pair is an error.")
 
 
-def fine_tune(*, base: str, corpus: list[Row], sft: SFT, seed: int, folder: str, report: Any) -> None:
+def fine_tune(
+    *,
+    base: str,
+    corpus: list[Row],
+    sft: SFT,
+    seed: int,
+    folder: str,
+    report: Any,
+    savepoints: Savepoints | None = None,
+) -> None:
     """Train on the completions of the corpus and write model and tokenizer to `folder`."""
     from trl import SFTConfig, SFTTrainer  # several seconds to import, and only this stage needs it
 
@@ -37,7 +47,7 @@ def fine_tune(*, base: str, corpus: list[Row], sft: SFT, seed: int, folder: str,
         rows.append({"input_ids": ids, "completion_mask": [0] * prompt_length + [1] * (len(ids) - prompt_length)})
     on_cpu = not torch.cuda.is_available()
     arguments = SFTConfig(
-        output_dir=str(folder),
+        **saving(savepoints, folder),
         num_train_epochs=sft.epochs,
         per_device_train_batch_size=own_part(sft.batch),
         learning_rate=sft.lr,
@@ -46,7 +56,6 @@ def fine_tune(*, base: str, corpus: list[Row], sft: SFT, seed: int, folder: str,
         max_length=sft.most_tokens,
         completion_only_loss=True,
         seed=seed,
-        save_strategy="no",
         logging_steps=10,
         report_to="none",
         disable_tqdm=True,
@@ -58,7 +67,7 @@ def fine_tune(*, base: str, corpus: list[Row], sft: SFT, seed: int, folder: str,
     trainer = SFTTrainer(
         model, arguments, train_dataset=Dataset.from_list(rows), processing_class=tokenizer, callbacks=[Logged(report)]
     )
-    quiet(trainer).train()
+    train(trainer, savepoints)
     if trainer.is_world_process_zero():
         save_policy(trainer.model, tokenizer, folder)
 

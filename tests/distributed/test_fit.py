@@ -9,6 +9,7 @@ from rlhf_ray.alarm import Alarm, Tripped
 from rlhf_ray.config import BadInput
 from rlhf_ray.distributed.fit import fit
 from rlhf_ray.runs import RunConfig
+from rlhf_ray.training.savepoints import Savepoints
 
 ONE_THREAD = RunConfig.model_validate({"cluster": {"threads_each": 1}})
 
@@ -27,7 +28,7 @@ def ray_ends():
 def test_a_mistake_inside_the_training_is_raised_as_it_is(tmp_path: Path, mistake: Exception) -> None:
     calls = tmp_path / "calls"
 
-    def work(folder: str) -> None:
+    def work(folder: str, savepoints: Savepoints) -> None:
         with open(calls, "a", encoding="utf-8") as file:
             file.write("called\n")
         raise mistake
@@ -38,13 +39,14 @@ def test_a_mistake_inside_the_training_is_raised_as_it_is(tmp_path: Path, mistak
         fit(work, {}, ONE_THREAD, place)
     assert str(raised.value) == str(mistake)
     assert calls.read_text(encoding="utf-8") == "called\n"
-    assert not any(place.iterdir())
+    assert not any(path.is_file() for path in tmp_path.rglob("*") if path != calls)
 
 
 def test_what_the_work_writes_comes_to_the_folder(tmp_path: Path) -> None:
-    def work(text: str, folder: str) -> None:
+    def work(text: str, folder: str, savepoints: Savepoints) -> None:
         Path(folder, "model").write_text(text, encoding="utf-8")
 
-    fit(work, {"text": "weights"}, ONE_THREAD, tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["model"]
-    assert (tmp_path / "model").read_text(encoding="utf-8") == "weights"
+    folder = tmp_path / "stage"
+    fit(work, {"text": "weights"}, ONE_THREAD, folder)
+    assert [path.name for path in folder.iterdir()] == ["model"]
+    assert (folder / "model").read_text(encoding="utf-8") == "weights"
