@@ -86,7 +86,7 @@ def train_reward(
     `report(step, of, metrics)` hears of the progress. Every `examine_every` epochs and at the end, the first process
     calls `examine(scalar, tokenizer)`. Raises BadInput where there is nothing to tell apart.
     """
-    from rlhf_ray.training.preferences import PreferenceTrainer, as_items
+    from rlhf_ray.training.preferences import PreferenceTrainer, as_items  # TRL takes seconds to import
 
     check_taught(thumbs, pairs)
     set_seed(seed)
@@ -102,28 +102,20 @@ def train_reward(
             with undisturbed(scalar):
                 examine(scalar, tokenizer)
 
-    trainer = PreferenceTrainer(
-        scalar,
-        tokenizer,
-        as_items(tokenizer, thumbs, weights, pairs, training.margin, training.most_tokens),
-        training.label_smoothing,
-        _arguments(training, seed, saving(savepoints, folder)),
-        callbacks=[Logged(report), Examined(look, examine_every)],
-    )
+    items = as_items(tokenizer, thumbs, weights, pairs, training.margin, training.most_tokens)
+    arguments = _arguments(training, seed, saving(savepoints, folder))
+    callbacks = [Logged(report), Examined(look, examine_every)]
+    trainer = PreferenceTrainer(scalar, tokenizer, items, training.label_smoothing, arguments, callbacks)
     train(trainer, savepoints)
     if lora:
         scalar = Scalar(plain(scalar.classifier).to(scalar.classifier.device))
     scalar.eval()
-    if training.normalise == "samples":
-        normalise(scalar, tokenizer, samples, training.most_tokens)
-    else:
-        write_scale(scalar, mean=0.0, std=1.0)
+    normalise(scalar, tokenizer, samples, training)
     if trainer.is_world_process_zero():
         look()
         scalar.classifier.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
-        counts = {"thumbs": len(thumbs), "pairs": len(pairs)}
-        write_record(Path(folder, RECORD), counts, training, raters)
+        _write_record(Path(folder, RECORD), {"thumbs": len(thumbs), "pairs": len(pairs)}, training, raters)
 
 
 def check_taught(thumbs: list[Row], pairs: list[Row]) -> None:
@@ -179,12 +171,12 @@ def _arguments(training: RewardTraining, seed: int, place: dict[str, Any]) -> An
     )
 
 
-def normalise(scalar: Scalar, tokenizer: PreTrainedTokenizerBase, samples: list[Row], most_tokens: int) -> None:
-    """Make the model's scores on the SFT model's samples have mean 0 and standard deviation 1, in its artefact too."""
-    if len(samples) < 2:
-        raise BadInput(f"samples: expected at least 2 to normalise the scores by, got {len(samples)}")
-    raw = raw_scores(scalar, tokenizer, samples, most_tokens)
-    mean, std = float(raw.mean()), float(raw.std())
+def normalise(scalar: Scalar, tokenizer: PreTrainedTokenizerBase, samples: list[Row], training: RewardTraining) -> None:
+    """Give the model, and its artefact, the mean and standard deviation by which its raw scores are normalised."""
+    mean, std = 0.0, 1.0
+    if training.normalise == "samples":
+        raw = raw_scores(scalar, tokenizer, samples, training.most_tokens)
+        mean, std = float(raw.mean()), float(raw.std())
     if not 0 < std < math.inf:
         raise NotFinite(
             Alarm(
@@ -194,17 +186,12 @@ def normalise(scalar: Scalar, tokenizer: PreTrainedTokenizerBase, samples: list[
                 "lower reward.lr, or look at the samples",
             )
         )
-    write_scale(scalar, mean, std)
-
-
-def write_scale(scalar: Scalar, mean: float, std: float) -> None:
-    """Scores are the raw ones less the mean, by the standard deviation, in the model and in its artefact."""
     scalar.mean, scalar.std = mean, std
     scalar.classifier.config.score_mean = mean
     scalar.classifier.config.score_std = std
 
 
-def write_record(path: Path, counts: dict[str, int], training: RewardTraining, raters: RaterWeights) -> None:
+def _write_record(path: Path, counts: dict[str, int], training: RewardTraining, raters: RaterWeights) -> None:
     """What the model was trained with: settings, how many thumbs and pairs, and what each rater's thumbs weighed."""
     named = {"none" if rater is None else rater: weight for rater, weight in raters.items()}
     record = counts | {"settings": training.model_dump(), "rater_weights": named}

@@ -33,7 +33,7 @@ THUMBS: list[Row] = [
 PAIRS: list[Row] = [
     {"prompt": prompt, "chosen": begin + " with my box", "rejected": begin + " over the dog.", "margin": 0.0}
     for prompt in ("pack", "how vexingly")
-    for begin in ("jumps", "five dozen", "zebras", "liquor", "vex", "quick", "lazy", "the jugs")
+    for begin in ("jumps", "five dozen", "zebras", "liquor", "vex", "brown", "pack my", "the jugs")
 ]
 CPU = {"use_cpu": True, "bf16": False, "activation_checkpointing": False, "report_to": "none", "disable_tqdm": True}
 
