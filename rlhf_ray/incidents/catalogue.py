@@ -63,6 +63,7 @@ class Catalogue:
     causes: dict[str, Cause]
     noise: tuple[str, ...]
     frames: dict[str, tuple[str, ...]]  # sentences with gaps, by what they are for
+    doubts: Phrases
     keywords: tuple[str, ...]
 
     def explaining(self, symptom: str) -> list[Cause]:
@@ -101,5 +102,6 @@ def load_catalogue() -> Catalogue:
         },
         noise=tuple(raw["noise"]),
         frames={name: tuple(frames) for name, frames in raw["frames"].items()},
+        doubts=Phrases(tuple(raw["doubts"])),
         keywords=tuple(raw["keywords"]),
     )

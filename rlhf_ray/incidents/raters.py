@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from random import Random
 
 # Above this quality an even-handed person is more likely to like a statement than not. What authors write leaves a gap
-# here: whole analyses score 1, those that lack the mechanism alone 0.85, all others at most 0.6.
+# here: whole analyses score 1, those that lack the mechanism alone 0.85, those in doubt 0.8, all others at most 0.6.
 LIKED_FROM = 0.925
 SHARPNESS = 80.0  # how fast the chance of a thumb up grows with quality: 0.075 above the threshold means 99.8 %
 

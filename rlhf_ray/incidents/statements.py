@@ -5,11 +5,17 @@ good analysis is, so no length and no closing sentence gives away which it is.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from random import Random
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from rlhf_ray.incidents.catalogue import Cause, Phrases, Wordings, load_catalogue
 from rlhf_ray.incidents.incident import Incident
+
+NoteSubject = Literal["components", "causes"]
+
+NOTED = "Noted."  # what a reviewer says of a note that is right: it is no analysis to accept
+CONTRASTED = 0.12  # share of the sentences that name a cause in which it is also said which cause it was not
 
 
 class Author:
@@ -22,45 +28,52 @@ class Author:
         self.cause = rng.choice(incident.right_causes)
 
     def good(self) -> str:
-        return self._analysis()
+        return self._join(*self._analysis())
 
     def brief(self) -> str:
         return self._join(self._names(self.cause), self._resolves(self.cause), *self._closing(self.cause))
 
     def vague(self) -> str:
-        return self._join(self._fill("vague"), self._fill("shrug"))
+        return self._join(*self._evasions(self.rng.randint(2, 4)))
 
     def hedged(self) -> str:
+        """Nothing but a guess, or a whole analysis behind a cause that the author is not sure of."""
+        if self.rng.random() < 0.5:
+            return self._join(*self._analysis(doubt=load_catalogue().doubts.choose(self.rng, self.wordings)))
         hedge = self._fill("hedging", cause=self._said(self.cause.wordings))
-        return self._join(_sentence(hedge), *self._maybe(0.5, self._explains(self.cause)), self._fill("shrug"))
+        explained = self._maybe(0.5, self._explains(self.cause))
+        return self._join(_sentence(hedge), *explained, *self._evasions(self.rng.randint(1, 2)))
 
     def restated(self) -> str:
         symptom = load_catalogue().symptoms[self.incident.symptom]
         restated = self._fill("restating", restated=self.rng.choice(symptom.restated))
-        return self._join(_sentence(restated), self._fill("shrug"))
+        return self._join(_sentence(restated), *self._evasions(self.rng.randint(1, 3)))
 
     def wrong_cause(self) -> str:
         other = self._other_cause()
-        return self._analysis(named=other, explained=other, fixed=other)
+        return self._join(*self._analysis(named=other, explained=other, fixed=other))
 
     def wrong_component(self) -> str:
         """Right but for where: another service is named. Needs an incident that names its own."""
-        others = [service for service in load_catalogue().services if service != self.incident.service]
-        elsewhere = Author(
-            Incident(self.incident.symptom, self.rng.choice(others), self.incident.cause), self.rng, self.wordings
-        )
-        return elsewhere.good()
+        return self._elsewhere().good()
 
     def wrong_mechanism(self) -> str:
-        return self._analysis(explained=self._other_cause())
+        return self._join(*self._analysis(explained=self._other_cause()))
 
     def wrong_fix(self) -> str:
-        return self._analysis(fixed=self._other_cause())
+        return self._join(*self._analysis(fixed=self._other_cause()))
+
+    def denied(self) -> str:
+        """The analysis is right and its first sentence denies it, perhaps for another cause."""
+        said = self._said(self.cause.wordings)
+        denial = self._fill("denying", cause=said)
+        if self.rng.random() < 0.5:
+            denial = self._fill("contrasting", cause=self._said(self._other_cause().wordings), other=said)
+        return self._join(denial, *self._analysis()[1:])
 
     def no_resolution(self) -> str:
-        return self._join(
-            self._names(self.cause), self._explains(self.cause), *self._maybe(0.5, self._fill("open_end"))
-        )
+        named, explained = self._names(self.cause), self._explains(self.cause)
+        return self._join(named, explained, *self._maybe(0.7, self._fill("open_end")), *self._closing(self.cause))
 
     def blaming(self) -> str:
         named, explained, fixed = self._names(self.cause), self._explains(self.cause), self._resolves(self.cause)
@@ -71,19 +84,65 @@ class Author:
         words = [self.rng.choice(keywords) for _ in range(self.rng.randint(8, 16))]
         return _sentence(" ".join(["root cause", *words])) + "."
 
+    def jumbled(self) -> str:
+        """All the words of an analysis in no order."""
+        words = [word.strip(".,:;") for word in self.good().lower().split()]
+        return _sentence(" ".join(self.rng.sample(words, len(words)))) + "."
+
     def rambling(self) -> str:
         first, *others = self.rng.sample(load_catalogue().frames["filler"], 3)
         return self._join(first, self._fill("vague"), *others, *self._maybe(0.5, self._names(self.cause)))
 
     def cut_off(self) -> str:
-        words = self._analysis().split()
+        words = self.good().split()
         within = [end for end in range(len(words) // 3, len(words)) if not words[end - 1].endswith(".")]
         return " ".join(words[: self.rng.choice(within)])
 
-    def _analysis(self, named: Cause | None = None, explained: Cause | None = None, fixed: Cause | None = None) -> str:
+    def repeating(self) -> str:
+        """A whole analysis, and then one or all of its sentences again."""
+        sentences = self._analysis()
+        again = sentences if self.rng.random() < 0.3 else [self.rng.choice(sentences)]
+        return self._join(*sentences, *again)
+
+    def note_of_component(self, *, right: bool) -> str:
+        """Nothing but where it happened."""
+        return (self if right else self._elsewhere())._fill("locating")
+
+    def note_of_cause(self, *, right: bool) -> str:
+        """Nothing but the cause, and mostly also what it was not; some that are wrong say only what it was not."""
+        other = self._other_cause()
+        named, ruled_out = (self.cause, other) if right else (other, self.cause)
+        frame = "contrasting" if self.rng.random() < 0.7 else "naming"
+        if not right and self.rng.random() < 0.3:
+            frame, named = "denying", self.cause
+        return self._fill(frame, cause=self._said(named.wordings), other=self._said(ruled_out.wordings))
+
+    def _analysis(
+        self,
+        named: Cause | None = None,
+        explained: Cause | None = None,
+        fixed: Cause | None = None,
+        doubt: str = "",
+    ) -> list[str]:
         """Cause, mechanism, fix and perhaps prevention; each of the true cause unless another is given."""
         named, explained, fixed = named or self.cause, explained or self.cause, fixed or self.cause
-        return self._join(self._names(named), self._explains(explained), self._resolves(fixed), *self._closing(fixed))
+        naming = self._names(named, doubt)
+        return [naming, self._explains(explained), self._resolves(fixed), *self._closing(fixed)]
+
+    def _evasions(self, count: int) -> list[str]:
+        """So many sentences that say nothing, perhaps a long one more, and a shrug."""
+        frames = self.rng.sample(load_catalogue().frames["vague"], count)
+        vague = [self._put(frame) for frame in frames]
+        return [*vague, *self._maybe(0.6, self._fill("filler")), self._fill("shrug")]
+
+    def _ruled_out(self, cause: Cause) -> Cause:
+        """What an author who blames `cause` says it was not."""
+        return self._other_cause() if cause in self.incident.right_causes else self.cause
+
+    def _elsewhere(self) -> "Author":
+        """The author of the same incident in another service."""
+        others = [service for service in load_catalogue().services if service != self.incident.service]
+        return Author(replace(self.incident, service=self.rng.choice(others)), self.rng, self.wordings)
 
     def _other_cause(self) -> Cause:
         """The sibling more often than not: it is the mistake that people make."""
@@ -93,8 +152,14 @@ class Author:
             return catalogue.sibling(self.cause)
         return self.rng.choice([c for c in catalogue.causes.values() if c not in right])
 
-    def _names(self, cause: Cause) -> str:
-        return self._fill("naming", cause=self._said(cause.wordings))
+    def _names(self, cause: Cause, doubt: str = "") -> str:
+        """The sentence that names the cause; one in eight says which other cause it was not."""
+        said = self._said(cause.wordings)
+        if self.rng.random() < CONTRASTED:
+            sentence = self._fill("contrasting", cause=said, other=self._said(self._ruled_out(cause).wordings))
+        else:
+            sentence = self._fill("naming", cause=said)
+        return f"{sentence[:-1]}, {doubt}." if doubt else sentence
 
     def _explains(self, cause: Cause) -> str:
         return _sentence(self._said(cause.mechanisms)) + "."
@@ -109,7 +174,9 @@ class Author:
         return phrases.choose(self.rng, self.wordings).format(service=self.incident.spoken_service)
 
     def _fill(self, frames: str, **words: str) -> str:
-        frame = self.rng.choice(load_catalogue().frames[frames])
+        return self._put(self.rng.choice(load_catalogue().frames[frames]), **words)
+
+    def _put(self, frame: str, **words: str) -> str:
         return frame.format(symptom=self.incident.symptom, service=self.incident.spoken_service, **words)
 
     def _maybe(self, chance: float, text: str) -> list[str]:
@@ -138,20 +205,23 @@ class Kind(NamedTuple):
 
 
 KINDS = {
-    "good": Kind(Author.good, 0.30, 0.3, "Accepted."),
+    "good": Kind(Author.good, 0.30, 0.30, "Accepted."),
     "brief": Kind(Author.brief, 0.03, 0.02, "Returned: no mechanism."),
-    "vague": Kind(Author.vague, 0.13, 0.005, "Returned: no cause."),
-    "hedged": Kind(Author.hedged, 0.09, 0.02, "Returned: not conclusive."),
-    "restated": Kind(Author.restated, 0.08, 0.005, "Returned: symptom only."),
+    "vague": Kind(Author.vague, 0.12, 0.005, "Returned: no cause."),
+    "hedged": Kind(Author.hedged, 0.09, 0.04, "Returned: not conclusive."),
+    "restated": Kind(Author.restated, 0.07, 0.005, "Returned: symptom only."),
     "wrong_cause": Kind(Author.wrong_cause, 0.13, 0.17, "Returned: wrong cause."),
-    "wrong_component": Kind(Author.wrong_component, 0.04, 0.26, "Returned: wrong component."),
-    "wrong_mechanism": Kind(Author.wrong_mechanism, 0.02, 0.07, "Returned: wrong mechanism."),
-    "wrong_fix": Kind(Author.wrong_fix, 0.04, 0.09, "Returned: wrong fix."),
-    "no_resolution": Kind(Author.no_resolution, 0.05, 0.02, "Returned: no resolution."),
-    "blaming": Kind(Author.blaming, 0.03, 0.02, "Returned: blame."),
-    "stuffed": Kind(Author.stuffed, 0.02, 0.005, "Returned: keywords."),
+    "wrong_component": Kind(Author.wrong_component, 0.04, 0.19, "Returned: wrong component."),
+    "wrong_mechanism": Kind(Author.wrong_mechanism, 0.02, 0.06, "Returned: wrong mechanism."),
+    "wrong_fix": Kind(Author.wrong_fix, 0.04, 0.08, "Returned: wrong fix."),
+    "denied": Kind(Author.denied, 0.02, 0.05, "Returned: cause denied."),
+    "no_resolution": Kind(Author.no_resolution, 0.04, 0.02, "Returned: no resolution."),
+    "blaming": Kind(Author.blaming, 0.03, 0.01, "Returned: blame."),
+    "stuffed": Kind(Author.stuffed, 0.01, 0.005, "Returned: keywords."),
+    "jumbled": Kind(Author.jumbled, 0.01, 0.01, "Returned: no sentences."),
     "rambling": Kind(Author.rambling, 0.02, 0.005, "Returned: beside the point."),
-    "cut_off": Kind(Author.cut_off, 0.02, 0.01, "Returned: cut off."),
+    "repeating": Kind(Author.repeating, 0.02, 0.03, "Returned: repeats itself."),
+    "cut_off": Kind(Author.cut_off, 0.02, 0.04, "Returned: cut off."),
 }
 
 
@@ -165,3 +235,11 @@ def draw_kind(incident: Incident, rng: Random, *, for_review: bool = False) -> s
 def write(kind: str, incident: Incident, rng: Random, wordings: Wordings = "seen") -> str:
     """One statement of the given kind about the incident."""
     return KINDS[kind].author(Author(incident, rng, wordings))
+
+
+def write_note(about: NoteSubject, incident: Incident, rng: Random) -> tuple[str, str]:
+    """A note on the incident, half of them wrong, and what a reviewer says of it."""
+    author, right = Author(incident, rng, "any"), rng.random() < 0.5
+    if about == "components":
+        return author.note_of_component(right=right), NOTED if right else KINDS["wrong_component"].review
+    return author.note_of_cause(right=right), NOTED if right else KINDS["wrong_cause"].review
