@@ -21,7 +21,7 @@ from rlhf_ray.meter import Meter
 from rlhf_ray.runs import RunConfig
 
 CARD = "README.md"  # written when the run ends, with what was measured: no part of what a stage made
-FORMAT = 3  # part of every key: raise it when a stage's files change their meaning
+FORMAT = 4  # part of every key: raise it when a stage's files change their meaning
 
 
 @dataclass(frozen=True)

@@ -62,6 +62,11 @@ def as_completions(pairs: Iterable[dict[str, Any]], side: str) -> list[dict[str,
     return [{"prompt": pair["prompt"], "completion": pair[side]} for pair in pairs]
 
 
+def fits(tokenizer: PreTrainedTokenizerBase, prompt: str, completion: str, most_tokens: int) -> bool:
+    """Whether prompt, completion and end-of-text are at most so many tokens."""
+    return len(plain_ids(tokenizer, prompt)) + len(plain_ids(tokenizer, completion)) < most_tokens
+
+
 def pad_right(sequences: Sequence[list[int]], pad: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Tokens `B T` and their mask `B T`, padded behind."""
     width = max(map(len, sequences))

@@ -16,8 +16,11 @@ def write_table(path: Path, rows: list[Row], columns: dict[str, pa.DataType] | N
     pq.write_table(pa.Table.from_pylist(rows, schema=pa.schema(columns) if columns else None), path)
 
 
-def read_table(path: Path, columns: tuple[str, ...]) -> list[Row]:
-    """The rows of a Parquet file. Raises BadInput where it is missing, damaged or lacks a column."""
+def read_table(path: Path, columns: tuple[str, ...], optional: tuple[str, ...] = ()) -> list[Row]:
+    """The rows of a Parquet file, with the optional columns that it has.
+
+    Raises BadInput where it is missing, damaged or lacks one of the others.
+    """
     if not path.is_file():
         raise BadInput(f"{path}: expected a Parquet file, found none")
     try:
@@ -29,4 +32,4 @@ def read_table(path: Path, columns: tuple[str, ...]) -> list[Row]:
     missing = [column for column in columns if column not in table.column_names]
     if missing:
         raise BadInput(f"{path}: expected the column {missing[0]!r}, got {', '.join(table.column_names)}")
-    return table.select(list(columns)).to_pylist()
+    return table.select([*columns, *(column for column in optional if column in table.column_names)]).to_pylist()

@@ -1,20 +1,16 @@
 """The report of a run as one HTML page that needs no network: the template has the words, this module the plots."""
 
-import io
 import math
-import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup, escape
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from markupsafe import Markup
 from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from rlhf_ray.evaluation.drawing import ALARM, INK, REWARD, RUBRIC, figure, inline
+from rlhf_ray.evaluation.reward_plots import plot_reliability, plot_scores_by_kind
 
 Facts = dict[str, Any]
 Rows = list[Facts]
@@ -26,21 +22,6 @@ VARIETY_LIMIT = 0.5  # share of the SFT model's distinct-2 that must be left
 # factor, decimals and sign of each unit that `number` writes
 UNITS = {"score": (1, 3, ""), "plain": (1, 2, ""), "share": (100, 1, "\u00a0%"), "points": (100, 1, "")}
 
-# Colours that stand for the page's own, so that plots follow it into dark mode.
-INK, RULE, ALARM, REWARD, RUBRIC = STANDINS = ("#010101", "#010102", "#010103", "#010104", "#010105")
-COLOURS = ("currentColor", "var(--rule)", "var(--alarm)", "var(--reward)", "var(--rubric)")
-STYLE = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "rlhf_ray",  # ids are random without
-    "font.size": 9,
-    "text.parse_math": False,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    **dict.fromkeys(("grid.color", "axes.edgecolor", "xtick.color", "ytick.color"), RULE),
-    **dict.fromkeys(("text.color", "axes.labelcolor", "xtick.labelcolor", "ytick.labelcolor"), INK),
-}
 LARGE = (5.2, 2.9)  # inches
 SMALL = (4.0, 2.3)
 
@@ -92,6 +73,8 @@ def write_page(folder: Path, results: Facts, reward_model: Facts, metrics: Rows,
             plot_curve(curve, metrics, results["kl_limit"]) for curve in CURVES if judged or curve.key != RUBRIC_KEY
         ],
         reward_model=reward_model,
+        reliability_plot=plot_reliability(reward_model["calibration"]),
+        kinds_plot=plot_scores_by_kind(reward_model["score_by_kind"]),
         samples=samples,
         run=run,
     )
@@ -134,7 +117,7 @@ def plot_curve(curve: Curve, points: Rows, kl_limit: float) -> Facts:
         return {"curve": curve, "first": None, "last": None, "plot": None}
     (start, first), (stop, last) = known[0], known[-1]
     said = f"{curve.title} over PPO steps: {number(first)} at step {start}, {number(last)} at step {stop}."
-    with _figure(curve.size) as (figure, axes):
+    with figure(curve.size) as (drawn, axes):
         # A gap, not a bridge, where a value is missing; dots so that a lone step is seen.
         axes.plot(*zip(*pairs, strict=True), color=curve.colour, linewidth=1.6, marker="o", markersize=2.2)
         if curve.key == "objective/kl":
@@ -148,13 +131,13 @@ def plot_curve(curve: Curve, points: Rows, kl_limit: float) -> Facts:
             "curve": curve,
             "first": first,
             "last": last,
-            "plot": _inline(figure, curve.key.replace("/", "-"), said),
+            "plot": inline(drawn, curve.key.replace("/", "-"), said),
         }
 
 
 def plot_criteria(before: Facts, after: Facts) -> Markup:
     """Each criterion's share of answers that meet it with its interval, before (hollow) above after (filled)."""
-    with _figure((5.2, 0.7 + 0.36 * len(after))) as (figure, axes):
+    with figure((5.2, 0.7 + 0.36 * len(after))) as (drawn, axes):
         for side, shift, colour, face in ((before, -0.16, INK, "none"), (after, 0.16, RUBRIC, RUBRIC)):
             rows = [row + shift for row in range(len(after))]
             found = [[_finite(side[name][part]) for name in after] for part in ("mean", "low", "high")]
@@ -165,35 +148,11 @@ def plot_criteria(before: Facts, after: Facts) -> Markup:
         axes.set_xlim(-0.03, 1.03)
         axes.xaxis.set_major_formatter(PercentFormatter(1.0))
         axes.grid(axis="y", visible=False)
-        return _inline(
-            figure,
+        return inline(
+            drawn,
             "criteria",
             "Share of answers that meet each criterion, before and after; the table has the numbers.",
         )
-
-
-@contextmanager
-def _figure(size: tuple[float, float]) -> Iterator[tuple[Figure, Axes]]:
-    """A figure of its own in the page's style; pyplot's global state is left alone."""
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=size, layout="constrained")
-        yield figure, figure.subplots()
-
-
-def _inline(figure: Figure, name: str, said: str) -> Markup:
-    """The figure as an SVG element for HTML, with `said` for those who cannot see it and ids that begin with `name`."""
-    file = io.StringIO()
-    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-    figure.savefig(file, format="svg", transparent=True, metadata=nothing)
-    svg = file.getvalue()
-    svg = svg[svg.index("<svg") :].replace("<svg", f'<svg role="img" aria-label="{escape(said)}"', 1)
-    svg = re.sub(r"<style.*?</style>", "", svg, flags=re.DOTALL)  # it would hold for the whole page
-    svg = re.sub(r"font-family: [^;]*; ", "", svg)  # the page's font instead
-    svg = re.sub(r' xmlns(:xlink)?="[^"]*"', "", svg).replace("xlink:href", "href")
-    svg = re.sub(r'( id="|href="#|url\(#)', rf"\g<1>{name}-", svg)
-    for standin, colour in zip(STANDINS, COLOURS, strict=True):
-        svg = svg.replace(standin, colour)
-    return Markup(svg)  # noqa: S704  (matplotlib escapes its texts)
 
 
 def _finite(value: float | None) -> float:

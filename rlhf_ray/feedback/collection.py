@@ -20,6 +20,7 @@ class Collection(Config):
     heldout: int = Field(
         400, ge=1, description="Held-out prompts: an answer and a statement each, rated without noise."
     )
+    probes: int = Field(100, ge=1, description="Pairs of statements in each probe of the reward model.")
     raters: int = Field(20, ge=1, description="People who rate.")
     noise: float = Field(0.05, ge=0, lt=0.5, description="Share of thumbs that are given the wrong way.")
 

@@ -13,6 +13,7 @@ from rlhf_ray.feedback.data import FEEDBACK, Data
 from rlhf_ray.feedback.intake import read_feedback, read_prompts
 from rlhf_ray.feedback.report import data_report
 from rlhf_ray.feedback.split import choose_heldout, split
+from rlhf_ray.feedback.thumbs import good_examples
 from rlhf_ray.text import plain_ids
 
 # Columns have their types also where a table is empty or nobody knows the raters.
@@ -84,7 +85,7 @@ def prepare(
     return Ready(
         prompts,
         heldout_prompts,
-        corpus=_good_examples(thumbs, pairs),
+        corpus=good_examples(thumbs, pairs),
         thumbs=thumbs,
         heldout=heldout_thumbs,
         pairs=pairs,
@@ -96,10 +97,3 @@ def prepare(
 
 def _each_once(rows: list[Row]) -> list[str]:
     return list(dict.fromkeys(row["prompt"] for row in rows))
-
-
-def _good_examples(thumbs: list[Row], pairs: list[Row]) -> list[Row]:
-    """What people liked or chose, each once."""
-    liked = [(row["prompt"], row["completion"]) for row in thumbs if row["label"]]
-    chosen = [(row["prompt"], row["chosen"]) for row in pairs]
-    return [{"prompt": prompt, "completion": said} for prompt, said in dict.fromkeys(liked + chosen)]

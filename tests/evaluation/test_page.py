@@ -18,7 +18,11 @@ HOSTILE = "<script>alert(1)</script>"
 VOID = {"meta", "br"}
 NOTHING = {"mean": None, "low": None, "high": None}
 TEXT = {"distinct_2": 0.31, "repetition": 0.043, "most_repeated_share": 0.11}
-REWARD_MODEL = {"rows": 400, "thumbs_up_share": 0.455, "auc": 0.964, "calibration_error": 0.037}
+REWARD_MODEL = {"rows": 400, "thumbs_up_share": 0.455, "auc": 0.964, "calibration_error": 0.037, "pairs": None}
+BINS = [
+    {"low": 0.0, "high": 0.1, "rows": 220, "stated": 0.03, "seen": 0.05},
+    {"low": 0.9, "high": 1.0, "rows": 180, "stated": 0.97, "seen": 0.94},
+]
 RUN = {"folder": "runs/demo", "seed": 7, "base": "shipped", "date": "2026-01-05", "machine": "2 cores, Linux"}
 MADE = {"versions": {"torch": "2.13.0"}, "stages": [{"name": "ppo", "seconds": 61.25, "peak_bytes": 700 * 2**20}]}
 
@@ -50,6 +54,20 @@ def demo(prompt: str) -> Facts:
     return {name: part | means if isinstance(part, dict) else part for name, part in pair(prompt).items()}
 
 
+def reward_model() -> Facts:
+    return REWARD_MODEL | {
+        "accuracy": around(0.912),
+        "auc_interval": around(0.964, 0.01),
+        "calibration": BINS,
+        "length_correlation": {"all": 0.31, "within_label": -0.125},
+        "accuracy_by_kind": {"vague_cause": {"rows": 120, "accuracy": 0.983}},
+        "score_by_kind": {"vague_cause": {"rows": 120, "mean": -2.5, "std": 0.5}},
+        "probes": {"wrong_fix": {"pairs": 100, "bag_of_words": 0.515} | around(0.955)},
+        "probes_mean": 0.955,
+        "bag_of_words_accuracy": 0.745,
+    }
+
+
 def make_facts() -> Facts:
     """Arguments of `write_page` about a run that went well."""
     keys = [curve.key for curve in CURVES]
@@ -61,10 +79,9 @@ def make_facts() -> Facts:
         "prompts": 200,
         "demo": [demo(f"demo {n}") for n in range(3)],
     }
-    kinds = {"vague_cause": {"rows": 120, "accuracy": 0.983}}
     return {
         "results": compared() | {"heldout_wordings": compared()} | more,
-        "reward_model": REWARD_MODEL | {"accuracy": around(0.912), "accuracy_by_kind": kinds},
+        "reward_model": reward_model(),
         "metrics": [{"step": n} | {key: 0.5 + math.sin(n) / 9 + n / 60 for key in keys} for n in range(1, 31)],
         "samples": [pair(f"sample {n}") for n in range(12)],
         "run": RUN | MADE,
@@ -133,7 +150,15 @@ def test_every_criterion_and_figure_appears(good: str) -> None:
     shown = words(good)
     for text in ("0.653 0.633 to 0.673", "+0.251", "31.40", "97.0 %", "4.3 %", "11.0 %", "91.2 %", "0.964", "0.037"):
         assert text in shown
-    for text in ("vague cause 120 98.3 %", "demo 2", "sample 11", "ppo 61.2 700", "torch 2.13.0", "2 cores, Linux"):
+    for text in (
+        "vague cause 120 98.3 % −2.50",
+        "wrong fix 100 95.5 % 93.5 to 97.5 % 51.5 %",
+        "+0.31",
+        "−0.12",
+        "74.5 %",
+    ):
+        assert text in shown
+    for text in ("demo 2", "sample 11", "ppo 61.2 700", "torch 2.13.0", "2 cores, Linux"):
         assert text in shown
     assert "The limit is 12.00." in good
 
@@ -219,6 +244,8 @@ def test_text_of_models_cannot_become_markup(tmp_path: Path, facts: Facts) -> No
     facts["samples"].append(pair(HOSTILE, HOSTILE, f'"> {HOSTILE} {{{{ 7 * 7 }}}}'))
     results["demo"][0]["after"]["completion"] = facts["run"]["folder"] = facts["run"]["machine"] = HOSTILE
     facts["reward_model"]["accuracy_by_kind"][HOSTILE] = {"rows": 1, "accuracy": 1.0}
+    facts["reward_model"]["score_by_kind"][HOSTILE] = {"rows": 1, "mean": 1.0, "std": 0.0}
+    facts["reward_model"]["probes"][HOSTILE] = facts["reward_model"]["probes"]["wrong_fix"]
     for part in (results["before"], results["after"]):
         part["criteria"][f"$x$ {HOSTILE}"] = around(0.5)
     page = written(tmp_path, facts)
@@ -233,7 +260,7 @@ def test_nothing_measured_is_a_dash_and_no_crash(tmp_path: Path, facts: Facts) -
     results["win_rate"] = {"wins": 0, "losses": 0, "ties": 200} | NOTHING
     results["after"]["kl"] = around(math.nan)
     results["after"]["criteria"][CRITERIA[0]] = results["difference"]["score"] = NOTHING
-    facts["reward_model"]["auc"] = math.nan
+    facts["reward_model"] |= {"auc": None, "auc_interval": None, "bag_of_words_accuracy": None}
     lone = {"step": 2, "objective/scores": 0.5}
     facts["metrics"] = [{"step": 1, "objective/kl": math.nan, "objective/scores": None}, lone]
     page = written(tmp_path, facts)
@@ -266,6 +293,23 @@ def test_where_nobody_judged_the_page_says_so_and_makes_nothing_of_the_reward(tm
     assert "does not show that answers are better" in words(page)
     assert "Demo prompts" not in words(page)
     assert not any(alarms(unjudged()["results"]).values())
+
+
+def test_the_reward_model_is_drawn_as_it_was_measured(good: str) -> None:
+    labels = Tags(good).all("aria-label")
+    assert "Stated chance of a thumb up against the share seen: stated 0.03, seen 0.05 of 220; " in " ".join(labels)
+    assert any(label.startswith("Mean score of each kind") for label in labels)
+
+
+def test_a_reward_model_of_pairs_alone_has_a_page(tmp_path: Path, facts: Facts) -> None:
+    unknown = {"rows": 0, "calibration": [], "accuracy_by_kind": {}, "score_by_kind": {}, "probes": {}}
+    unknown |= dict.fromkeys(("thumbs_up_share", "accuracy", "auc", "auc_interval", "calibration_error", "probes_mean"))
+    facts["reward_model"] |= unknown | {"pairs": {"rows": 77, "accuracy": around(0.633)}}
+    page = written(tmp_path, facts)
+    Tags(page)
+    assert "Accuracy on 77 pairs 63.3 % 61.3 to 65.3 %" in words(page)
+    assert "no held-out thumbs in this run" in words(page)
+    assert 'id="reliability' not in page
 
 
 def test_a_run_without_steps_samples_and_stages_has_a_page(tmp_path: Path, facts: Facts) -> None:

@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+from sklearn.metrics import roc_auc_score
 
-from rlhf_ray.evaluation.statistics import mean, paired_difference, win_rate
+from rlhf_ray.evaluation.statistics import auc, mean, paired_difference, win_rate
 
 
 def test_the_interval_holds_the_mean_and_most_often_the_truth():
@@ -48,3 +49,18 @@ def test_nothing_has_no_mean():
 def test_sides_of_different_length_are_refused():
     with pytest.raises(ValueError, match="argument"):
         paired_difference([1.0], [1.0, 2.0])
+
+
+def test_auc_is_scikit_learns_also_with_ties() -> None:
+    rng = np.random.default_rng(5)
+    labels, scores = rng.random(300) < 0.3, rng.integers(0, 12, 300) / 4
+    found = auc(labels, scores)
+    assert found is not None
+    assert found["mean"] == pytest.approx(roc_auc_score(labels, scores))
+    assert found["low"] < found["mean"] < found["high"]
+    assert auc(labels, 3 * scores - 7) == found
+
+
+def test_auc_of_one_label_is_unknown() -> None:
+    assert auc([True, True], [0.1, 0.2]) is None
+    assert auc([], []) is None
