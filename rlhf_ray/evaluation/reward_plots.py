@@ -5,7 +5,7 @@ from typing import Any
 from markupsafe import Markup
 from matplotlib.ticker import PercentFormatter
 
-from rlhf_ray.evaluation.drawing import INK, REWARD, RULE, figure, inline
+from rlhf_ray.evaluation.drawing import INK, REWARD, figure, inline
 
 Facts = dict[str, Any]
 
@@ -18,7 +18,6 @@ def plot_reliability(bins: list[Facts]) -> Markup | None:
     with figure((3.4, 3.2)) as (drawn, axes):
         axes.plot([0, 1], [0, 1], color=INK, linewidth=1.2, linestyle=(0, (4, 3)))
         stated, seen = ([part[name] for part in bins] for name in ("stated", "seen"))
-        axes.plot(stated, seen, color=REWARD, linewidth=1.2)
         sizes = [12 + 160 * part["rows"] / rows for part in bins]
         axes.scatter(stated, seen, s=sizes, color=REWARD, zorder=3)
         axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), xlabel="stated chance of a thumb up", ylabel="thumbs up")
@@ -36,7 +35,7 @@ def plot_scores_by_kind(kinds: dict[str, Facts]) -> Markup | None:
     with figure((5.2, 0.8 + 0.24 * len(ordered))) as (drawn, axes):
         places = range(len(ordered))
         means, stds = ([found[name] for _, found in ordered] for name in ("mean", "std"))
-        axes.axvline(0, color=RULE, linewidth=1.2)
+        axes.axvline(0, color=INK, linewidth=1.2, linestyle=(0, (4, 3)))
         axes.errorbar(means, places, xerr=stds, fmt="o", color=REWARD, markersize=4.5, linewidth=1.4)
         axes.set_yticks(places, [name.replace("_", " ") for name, _ in ordered])
         axes.set_ylim(len(ordered) - 0.5, -0.5)

@@ -33,7 +33,7 @@ def win_rate(before: Sequence[float], after: Sequence[float], tie: float = 1e-9)
     return counts | (dict(mean(decided)) if len(decided) else {"mean": None, "low": None, "high": None})
 
 
-def auc(labels: Sequence[bool], scores: Sequence[float]) -> Interval | None:
+def auc(labels: Sequence[bool] | np.ndarray, scores: Sequence[float] | np.ndarray) -> Interval | None:
     """The chance that a thumb up has the higher score than a thumb down, with the interval of resampled rows.
 
     None where all labels are the same; resamples in which they are do not count.

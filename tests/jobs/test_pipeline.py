@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 SMALL = {
     "seed": 5,
     "world": {"corpus": 60, "train_prompts": 60, "heldout_prompts": 12, "heldout_wordings": 6},
-    "collection": {"samples": 48, "statements": 80, "heldout": 12},
+    "collection": {"samples": 48, "statements": 80, "heldout": 12, "probes": 6},
     "sampling": {"prompt_tokens": 80, "response_tokens": 80},
     "reward": {"epochs": 1},
     "learning": {"minibatch": 8},
