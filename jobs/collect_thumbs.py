@@ -10,10 +10,7 @@ from rlhf_ray.data.tables import Row, read_table, write_table
 from rlhf_ray.distributed.team import assemble
 from rlhf_ray.evaluation.answers import sample
 from rlhf_ray.feedback.collection import collect, cycle_rows
-from rlhf_ray.feedback.heldout import read_heldout
-from rlhf_ray.feedback.probes import PROBE_TYPES, general_probes
 from rlhf_ray.feedback.report import data_report, in_a_few_lines, write_data_report
-from rlhf_ray.feedback.thumbs import good_examples, read_given
 from rlhf_ray.incidents.probes import make_probes
 from rlhf_ray.incidents.world import PROMPT_COLUMNS
 from rlhf_ray.models.loading import load_causal, load_tokenizer
@@ -48,10 +45,6 @@ def ask_people(run: Run, folder: Path) -> None:
 def take_over(run: Run, folder: Path) -> None:
     """What people said, as the stage `world` divided it, beside answers of the SFT model."""
     shutil.copytree(run.path("world", "feedback"), folder, dirs_exist_ok=True)
-    heldout, most, seed = read_heldout(folder), run.config.collection.probes, run.config.seed
-    sides = {"probes": (heldout.thumbs, heldout.pairs), "validation_probes": read_given(folder)}
-    for name, said in sides.items():
-        write_table(folder / f"{name}.parquet", general_probes(good_examples(*said), seed, most), PROBE_TYPES)
     prompts = read_table(run.path("world", "prompts.parquet"), ("prompt",))
     with speaking(run) as speak:
         write_table(folder / "samples.parquet", speak(cycle_rows(prompts, run.config.collection.samples)))

@@ -69,16 +69,16 @@ class Reported:
     """Savepoints that Ray Train keeps: it brings the newest to each worker, on whichever machine that runs."""
 
     def __init__(self, place: Path) -> None:
+        from ray.train import get_checkpoint
+
         self.workplace = place / "being-written"
         self.result = place / "finished" / RESULT
         self.result.mkdir(parents=True)
-        self._newest = place / "newest"
+        found = get_checkpoint()
+        self._newest = Path(found.to_directory(place / "newest")) if found else None
 
     def newest(self) -> Path | None:
-        from ray.train import get_checkpoint
-
-        found = get_checkpoint()
-        return Path(found.to_directory(self._newest)) if found else None
+        return self._newest
 
     def keep(self, checkpoint: Path) -> None:
         """Each worker has written a part of it. Returns when Ray Train has them all."""
@@ -90,8 +90,7 @@ class Reported:
 
     def has_result(self) -> bool:
         """Whether the job was killed when the work was done already."""
-        newest = self.newest()
-        return newest is not None and (newest / RESULT).is_dir()
+        return self._newest is not None and (self._newest / RESULT).is_dir()
 
 
 def _trainer(

@@ -11,6 +11,7 @@ from rlhf_ray.config import BadInput
 from rlhf_ray.data.tables import Row, write_table
 from rlhf_ray.feedback.data import FEEDBACK, Data
 from rlhf_ray.feedback.intake import read_feedback, read_prompts
+from rlhf_ray.feedback.probes import PROBE_TYPES, general_probes
 from rlhf_ray.feedback.report import data_report
 from rlhf_ray.feedback.split import choose_heldout, split
 from rlhf_ray.feedback.thumbs import good_examples
@@ -37,6 +38,8 @@ class Ready:
     heldout: list[Row]
     pairs: list[Row]
     heldout_pairs: list[Row]
+    probes: list[Row]
+    validation_probes: list[Row]
     rejected: list[Row]
     unasked: int
 
@@ -56,6 +59,8 @@ class Ready:
         for name, pairs in (("pairs", self.pairs), ("heldout_pairs", self.heldout_pairs)):
             if pairs:
                 write_table(said / f"{name}.parquet", pairs, PAIRS)
+        write_table(said / "probes.parquet", self.probes, PROBE_TYPES)
+        write_table(said / "validation_probes.parquet", self.validation_probes, PROBE_TYPES)
         write_table(said / "rejected.parquet", self.rejected, REJECTED)
 
 
@@ -82,14 +87,17 @@ def prepare(
         )
     thumbs, heldout_thumbs = split(feedback.thumbs, heldout)
     pairs, heldout_pairs = split(feedback.pairs, heldout)
+    corpus = good_examples(thumbs, pairs)
     return Ready(
         prompts,
         heldout_prompts,
-        corpus=good_examples(thumbs, pairs),
+        corpus,
         thumbs=thumbs,
         heldout=heldout_thumbs,
         pairs=pairs,
         heldout_pairs=heldout_pairs,
+        probes=general_probes(good_examples(heldout_thumbs, heldout_pairs), seed),
+        validation_probes=general_probes(corpus, seed),
         rejected=rejected,
         unasked=len(asked) - len(short),
     )

@@ -88,7 +88,7 @@ def train_reward(
     """
     from rlhf_ray.training.preferences import PreferenceTrainer, as_items  # TRL takes seconds to import
 
-    check_taught(thumbs, pairs)
+    check_rows(thumbs, pairs, samples)
     set_seed(seed)
     tokenizer = load_tokenizer(backbone)
     scalar = Scalar(load_classifier(backbone))
@@ -118,7 +118,7 @@ def train_reward(
         _write_record(Path(folder, RECORD), {"thumbs": len(thumbs), "pairs": len(pairs)}, training, raters)
 
 
-def check_taught(thumbs: list[Row], pairs: list[Row]) -> None:
+def check_rows(thumbs: list[Row], pairs: list[Row], samples: list[Row]) -> None:
     """Raises BadInput where nothing can be learned: there is neither a pair nor a thumb of each kind."""
     if not thumbs and not pairs:
         raise BadInput("thumbs: expected thumbs or pairs to learn from, got none of either")
@@ -128,6 +128,8 @@ def check_taught(thumbs: list[Row], pairs: list[Row]) -> None:
             f"thumbs: label: expected both thumbs up and thumbs down, or pairs, got {ups} up, {len(thumbs) - ups} down "
             "and no pairs"
         )
+    if len(samples) < 2:
+        raise BadInput(f"samples: expected at least 2 to normalise the scores by, got {len(samples)}")
 
 
 def begin_head(
