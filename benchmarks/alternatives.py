@@ -45,7 +45,7 @@ def kto(config: RunConfig, lr: float) -> str:
         num_train_epochs=2,
         per_device_train_batch_size=32,
         learning_rate=lr,
-        max_length=config.reward.most_tokens,
+        max_length=config.reward_training.most_tokens,
         beta=0.1,
         seed=config.seed,
         save_strategy="no",

@@ -11,7 +11,8 @@ from rlhf_ray.incidents.world import make_base_corpus
 from rlhf_ray.training.pretrain import Pretraining, pretrain
 from rlhf_ray.training.progress import Reporter
 
-from jobs.door import guarded, was_help_asked
+from jobs.door import was_help_asked
+from jobs.ending import guarded
 
 USAGE = "python -m jobs.pretrain [FOLDER] [key=value …]"
 

@@ -2,11 +2,11 @@
 
 import os
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
-from rlhf_ray.config import BadInput, Config
+from rlhf_ray.config import BadInput, Config, check
 from rlhf_ray.evaluation.compare import Evaluation
 from rlhf_ray.feedback.collection import Collection
 from rlhf_ray.feedback.data import Data
@@ -16,11 +16,14 @@ from rlhf_ray.models.loading import context_length
 from rlhf_ray.training.assess import Returns
 from rlhf_ray.training.ppo import PPO
 from rlhf_ray.training.reward import RewardTraining
+from rlhf_ray.training.search import Search, read_result, stage_of
 from rlhf_ray.training.sft import SFT
 from rlhf_ray.training.tripwires import Tripwires
 from rlhf_ray.workers.learner import Learning
 from rlhf_ray.workers.sampler import Sampling
 from rlhf_ray.workers.scorer import Scoring
+
+Searched = Annotated[str, StringConstraints(pattern=r"^search:[\w-]+$")]
 
 
 class Cluster(Config):
@@ -71,7 +74,10 @@ class RunConfig(Config):
     world: World = World()
     collection: Collection = Collection()
     sampling: Sampling = Sampling()
-    reward: RewardTraining = RewardTraining()
+    reward: RewardTraining | Searched = Field(
+        RewardTraining(), description="How the reward model is trained, or search:NAME for the best of that search."
+    )
+    search: Search | Literal["none"] = Field("none", description="The search for a better reward model.")
     scoring: Scoring = Scoring()
     learning: Learning = Learning()
     returns: Returns = Returns()
@@ -84,12 +90,7 @@ class RunConfig(Config):
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        width = self.sampling.prompt_tokens + self.sampling.response_tokens + 1
-        if self.reward.most_tokens < width:
-            raise ValueError(
-                f"reward.most_tokens: expected at least sampling.prompt_tokens + sampling.response_tokens + 1 "
-                f"({width}), got {self.reward.most_tokens}"
-            )
+        self._reward_fits()
         if self.learning.minibatch > self.ppo.episodes:
             raise ValueError(
                 f"learning.minibatch: expected at most ppo.episodes ({self.ppo.episodes}), "
@@ -103,7 +104,8 @@ class RunConfig(Config):
             )
         if self.cluster != "none" and self.cluster.shard:
             self._can_shard(learners)
-        for name, batch in (("reward", self.reward.batch), ("sft", 0 if self.sft == "none" else self.sft.batch)):
+        reward_batch = 0 if isinstance(self.reward, str) else self.reward.batch
+        for name, batch in (("reward", reward_batch), ("sft", 0 if self.sft == "none" else self.sft.batch)):
             if batch % learners:
                 raise ValueError(f"{name}.batch: expected a multiple of cluster.learners ({learners}), got {batch}")
         samples = self.ppo.samples_per_prompt
@@ -128,6 +130,22 @@ class RunConfig(Config):
             )
         return self
 
+    def _reward_fits(self) -> None:
+        width = self.sampling.prompt_tokens + self.sampling.response_tokens + 1
+        if isinstance(self.reward, RewardTraining) and self.reward.most_tokens < width:
+            raise ValueError(
+                f"reward.most_tokens: expected at least sampling.prompt_tokens + sampling.response_tokens + 1 "
+                f"({width}), got {self.reward.most_tokens}"
+            )
+        if self.search != "none":
+            self.search.check_space(self.first_training)
+        for name, reward in self.scoring.rewards.items():
+            if reward.members > 1 and not self.searched:
+                raise ValueError(
+                    f"scoring.rewards.{name}.members: expected 1 without reward=search:NAME, whose best models they "
+                    f"are, got {reward.members}"
+                )
+
     def _can_shard(self, learners: int) -> None:
         """Every rank must read as many pieces as the others, or they would wait for each other for ever."""
         if learners < 2:
@@ -143,6 +161,24 @@ class RunConfig(Config):
     @property
     def run_folder(self) -> Path:
         return Path(self.folder, f"seed-{self.seed}")
+
+    @property
+    def searched(self) -> str | None:
+        """The stage of the search whose best model is the run's reward model; None where the run trains its own."""
+        return stage_of(self.reward.removeprefix("search:")) if isinstance(self.reward, str) else None
+
+    @property
+    def first_training(self) -> RewardTraining:
+        """How a search begins: as the run trains its reward model, or by default."""
+        return RewardTraining() if isinstance(self.reward, str) else self.reward
+
+    @property
+    def reward_training(self) -> RewardTraining:
+        """How the reward model is or was trained. Raises BadInput where that is the outcome of a missing search."""
+        if not self.searched:
+            return self.first_training
+        folder = self.run_folder / self.searched
+        return check(RewardTraining, read_result(folder)["best"]["training"], str(folder))
 
     @property
     def threads(self) -> int:
@@ -164,8 +200,31 @@ class RunConfig(Config):
     @property
     def most_tokens(self) -> int:
         """Tokens that a judged prompt and completion may have, with end-of-text, in every model that reads them."""
-        taught = self.reward.most_tokens if self.sft == "none" else self.sft.most_tokens
-        return min(self.reward.most_tokens, taught, context_length(self.base))
+        judged = self.reward_training.most_tokens
+        taught = judged if self.sft == "none" else self.sft.most_tokens
+        return min(judged, taught, context_length(self.base))
+
+    def searched_stages(self) -> tuple[str, ...]:
+        """The search whose best model is the run's reward model, if the run does not train its own.
+
+        Raises BadInput where it is missing, reads less than a response, or has fewer members than it is asked for.
+        """
+        if not self.searched:
+            return ()
+        width, most = self.sampling.prompt_tokens + self.sampling.response_tokens + 1, self.reward_training.most_tokens
+        if most < width:
+            raise BadInput(
+                f"reward: expected a search with reward.most_tokens of at least {width} (sampling.prompt_tokens + "
+                f"sampling.response_tokens + 1), got {most}"
+            )
+        there = len(read_result(self.run_folder / self.searched)["models"])
+        for name, reward in self.scoring.rewards.items():
+            if reward.members > there:
+                raise BadInput(
+                    f"scoring.rewards.{name}.members: expected at most {there}, the models that {self.searched} kept "
+                    f"(search.keep), got {reward.members}"
+                )
+        return (self.searched,)
 
     def check_base(self) -> None:
         """The base must be able to read the longest prompt with the longest response, and have the layers to adapt.

@@ -7,7 +7,7 @@ done so far in a folder of its own until it has finished; whatever else is half 
 import fcntl
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +28,8 @@ FORMAT = 4  # part of every key: raise it when a stage's files change their mean
 class Stage:
     """`work(run, folder)` fills the folder from what the stages in `reads` left and the named settings.
 
-    `outside` gives the digests of what it reads from elsewhere, such as a model folder that the config names.
+    `outside` gives the digests of what it reads from elsewhere, such as a model folder that the config names. `also`
+    names further stages that it reads with this config, and raises BadInput where they lack what the config asks for.
 
     Where it `resumes`, the folder and the one beside it that `scratch_of` names still hold what an earlier attempt with
     the same settings and inputs left there; the latter is no part of the result.
@@ -40,6 +41,7 @@ class Stage:
     work: Callable[["Run", Path], None]
     resumes: bool = False
     outside: Callable[[RunConfig], dict[str, str]] = lambda config: {}
+    also: Callable[[RunConfig], tuple[str, ...]] = lambda config: ()
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,11 @@ class Run:
             return read_manifest(folder)
         except BadInput as mistake:
             raise BadInput(f"{mistake}; delete the folder and run the stage again") from None
+
+    def digests(self, stages: Sequence[str]) -> dict[str, str]:
+        """Of each stage one that changes with any of its files. Raises BadInput where a stage is missing."""
+        files = {name: json.dumps(self.manifest(name)["files"], sort_keys=True) for name in stages}
+        return {name: digest(text.encode()) for name, text in files.items()}
 
     def perform(self, stage: Stage) -> bool:
         """Do the stage's work, unless it is done already. Says whether there was anything to do."""
@@ -93,8 +100,9 @@ class Run:
         Raises BadInput where an input is not what its stage left: nothing true could be said of what came of it.
         """
         settings = self.config.model_dump(include=set(stage.settings) | {"seed"})
-        inputs = {name: self.manifest(name)["files"] for name in stage.reads}
-        for name in stage.reads:
+        reads = stage.reads + stage.also(self.config)
+        inputs = {name: self.manifest(name)["files"] for name in reads}
+        for name in reads:
             if not is_whole(self.path(name), unlisted=[CARD]):
                 raise BadInput(
                     f"{self.path(name)}: expected the files that the stage {name!r} left, got others (changed, "

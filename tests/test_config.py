@@ -18,7 +18,7 @@ def tiny(tmp_path):
     return path
 
 
-@pytest.mark.parametrize("path", sorted(ROOT.glob("configs/rca/*.yaml")), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", sorted(ROOT.glob("configs/*/*.yaml")), ids=lambda path: path.name)
 def test_every_run_config_loads(path):
     assert load(RunConfig, path).folder
 

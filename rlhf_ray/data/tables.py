@@ -33,3 +33,8 @@ def read_table(path: Path, columns: tuple[str, ...], optional: tuple[str, ...] =
     if missing:
         raise BadInput(f"{path}: expected the column {missing[0]!r}, got {', '.join(table.column_names)}")
     return table.select([*columns, *(column for column in optional if column in table.column_names)]).to_pylist()
+
+
+def read_if_there(path: Path, columns: tuple[str, ...], optional: tuple[str, ...] = ()) -> list[Row]:
+    """The rows of a table that a stage leaves only where there is something to put into it."""
+    return read_table(path, columns, optional) if path.is_file() else []

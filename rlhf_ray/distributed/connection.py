@@ -25,14 +25,17 @@ class NoAnswer(Tripped, TimeoutError):
     """A call to an actor took longer than the deadline."""
 
 
-def connect() -> None:
-    """Connect to the cluster named by RAY_ADDRESS or start a local one; a second call does nothing."""
+def connect(runtime_env: dict[str, Any] | None = None) -> None:
+    """Connect to the cluster named by RAY_ADDRESS or start a local one; a second call does nothing.
+
+    `runtime_env` is that of every process started through the connection, unless it has one of its own.
+    """
     if ray.is_initialized():
         return
     check_address(os.environ.get("RAY_ADDRESS", ""))
     before = os.umask(0o077)  # the token and session files that Ray makes are nobody else's to read
     try:
-        ray.init(logging_level=logging.WARNING, log_to_driver=True)
+        ray.init(logging_level=logging.WARNING, log_to_driver=True, runtime_env=runtime_env)
     finally:
         os.umask(before)
 
@@ -54,14 +57,17 @@ def disconnect() -> None:
         ray.shutdown()
 
 
-def check_resources(cluster: Cluster) -> None:
-    """Raises BadInput where the cluster as a whole is too small for the plan: nobody waits for what never comes."""
+def check_resources(cluster: Cluster, section: str = "cluster") -> None:
+    """Raises BadInput, naming the config's section, where the cluster as a whole is too small for the plan.
+
+    Nobody waits for what never comes.
+    """
     have = ray.cluster_resources()
     for kind, each, field in (("CPU", cluster.threads_each, "threads_each"), ("GPU", cluster.gpus_each, "gpus_each")):
         need = cluster.seats * each
         if need > have.get(kind, 0):
             plan = f"{cluster.seats} seat(s) with {field}={each:g}"
-            raise BadInput(f"cluster: need {need:g} {kind}s ({plan}), have {have.get(kind, 0):g}")
+            raise BadInput(f"{section}: need {need:g} {kind}s ({plan}), have {have.get(kind, 0):g}")
 
 
 def wait_for(refs: Sequence[Any], whom: str, deadline_s: float) -> list[Any]:

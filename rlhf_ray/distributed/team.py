@@ -17,6 +17,7 @@ from rlhf_ray.runs import Cluster, RunConfig
 from rlhf_ray.training.ppo import Improves, Judges, Speaks
 from rlhf_ray.training.reference import OwnReference
 from rlhf_ray.workers.learner import Learner
+from rlhf_ray.workers.rewards import check_members
 from rlhf_ray.workers.sampler import Sampler
 from rlhf_ray.workers.scorer import Scorer
 
@@ -57,6 +58,7 @@ class LocalTeam(Team):
 
     def scorer(self, reward: str, reference: str, *, has_reference: bool = True) -> Judges:
         c = self.config
+        check_members(c.scoring.rewards, reward)
         return Scorer(reward, reference, c.scoring, c.sampling.temperature, has_reference=has_reference)
 
     def learner(self, policy: str, critic: str | None) -> Improves:
@@ -81,6 +83,7 @@ class RayTeam(Team):
 
     def scorer(self, reward: str, reference: str, *, has_reference: bool = True) -> Judges:
         c = self.config
+        check_members(c.scoring.rewards, reward)
         arguments = (reward, reference, c.scoring, c.sampling.temperature, self.device, has_reference)
         actors = self._hire(self.cluster.scorers, Scorer, *arguments)
         return ScorerGroup(actors, c.scoring.rows, self.cluster.deadline_s)

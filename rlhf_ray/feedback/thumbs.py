@@ -9,15 +9,6 @@ COLUMNS = ("prompt", "completion", "label")  # TRL's names for unpaired preferen
 PAIR_COLUMNS = ("prompt", "chosen", "rejected")  # TRL's names for preferences with an explicit prompt
 
 
-def read_given(folder: Path) -> tuple[list[Row], list[Row]]:
-    """The thumbs and the pairs that a stage left in its folder; one without pairs has no table of them."""
-    pairs = folder / "pairs.parquet"
-    return (
-        read_thumbs(folder / "thumbs.parquet"),
-        read_table(pairs, (*PAIR_COLUMNS, "margin")) if pairs.is_file() else [],
-    )
-
-
 def read_thumbs(path: Path) -> list[Row]:
     """Thumbs from Parquet, with their raters where they have any. Raises BadInput, naming row and column."""
     rows = read_table(path, COLUMNS, ("rater",))

@@ -10,13 +10,13 @@ import traceback
 from collections.abc import Callable, Sequence
 from numbers import Real
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
@@ -26,6 +26,7 @@ from rlhf_ray.durable import file_digest
 from rlhf_ray.experience import Rollout
 from rlhf_ray.models.scalar import Scalar, response_scores
 from rlhf_ray.text import decode_prompts, decode_responses
+from rlhf_ray.workers.ensemble import EnsembleScore, member_folders
 from rlhf_ray.workers.reward_server import RewardFailed, Server
 
 MODEL = "model"  # the config's name for the run's own reward model
@@ -42,6 +43,10 @@ class Reward(Config):
         MODEL, description="model: the run's reward model; module:function; or the http(s) URL of a server."
     )
     weight: float = Field(1.0, allow_inf_nan=False, description="What it counts in the sum.")
+    members: int = Field(1, ge=1, description="So many of a search's best models judge together; 1: the best alone.")
+    pessimism: float = Field(
+        1.0, ge=0, description="Standard deviations of the members' scores that are taken off their mean."
+    )
     timeout_s: float = Field(10.0, gt=0, description="Longest wait for one answer of a server.")
     tries: int = Field(4, ge=1, description="How often a server that fails is asked, each time after a longer pause.")
 
@@ -51,6 +56,12 @@ class Reward(Config):
         if source != MODEL and not FUNCTION.fullmatch(source) and not _is_url(source):
             raise ValueError(f"expected model, module:function or an http(s) URL without a password, got {source!r}")
         return source
+
+    @model_validator(mode="after")
+    def _has_members(self) -> Self:
+        if self.members > 1 and self.source != MODEL:
+            raise ValueError(f"members: expected 1 with source={self.source}, got {self.members}")
+        return self
 
     @property
     def is_function(self) -> bool:
@@ -68,6 +79,15 @@ def check_functions(rewards: dict[str, Reward]) -> None:
                     f"scoring.rewards.{name}.source: expected a function that can be imported, got {reward.source!r} "
                     f"({_said(error)})"
                 ) from error
+
+
+def check_members(rewards: dict[str, Reward], model: str) -> None:
+    """Raises BadInput where a reward asks for more members than the reward model's folder holds."""
+    for name, reward in rewards.items():
+        try:
+            member_folders(model, reward.members)
+        except BadInput as mistake:
+            raise BadInput(f"scoring.rewards.{name}.{mistake}") from None
 
 
 def fingerprints(rewards: dict[str, Reward]) -> dict[str, str]:
@@ -89,6 +109,9 @@ def load_function(source: str) -> Texts:
 
 def build(reward: Reward, model: str, tokenizer: PreTrainedTokenizerBase, device: str) -> Score:
     """What scores the responses of a rollout as the reward says; `model` is the folder of the run's reward model."""
+    if reward.members > 1:
+        scalars = [Scalar.load(folder).to(device) for folder in member_folders(model, reward.members)]
+        return EnsembleScore(scalars, reward.pessimism, tokenizer.eos_token_id)
     if reward.source == MODEL:
         return ModelScore(Scalar.load(model).to(device), tokenizer.eos_token_id)
     if reward.is_function:

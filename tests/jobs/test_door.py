@@ -18,7 +18,8 @@ from rlhf_ray.runs import RunConfig
 from rlhf_ray.stages import Run, Stage
 
 from jobs import collect_thumbs, synthesize, train_ppo, train_reward, train_sft
-from jobs.door import INTERRUPTED, TRIPPED, USER_MISTAKE, perform
+from jobs.door import perform
+from jobs.ending import INTERRUPTED, TRIPPED, USER_MISTAKE
 
 ROOT = Path(__file__).parent.parent.parent
 SMALL = {"corpus": 40, "train_prompts": 40, "heldout_prompts": 8, "heldout_wordings": 4}
