@@ -6,14 +6,16 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-# Tune's own files and handler of Ctrl-C: what is worth keeping lies in the trials' records, and a run ends on Ctrl-C.
+# Without Tune's own files, tables and handler of Ctrl-C: what is worth keeping lies in the trials' records.
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
 os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
 os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "1e9")
+os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
 os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
 
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler
+from transformers.utils import logging
 
 from rlhf_ray.distributed.connection import check_resources, connect, disconnect, environment
 from rlhf_ray.distributed.suggestions import METRIC, Suggestions, name_of
@@ -113,6 +115,7 @@ def _fit(task: Task, search: Search, config: tune.TuneConfig, space: dict[str, A
     shutil.rmtree(storage, ignore_errors=True)
 
     def trial(config: dict[str, Any], task: Task) -> None:
+        logging.set_verbosity_error()  # every trial would report the head that its backbone lacks
         try_out(Case(**config["case"]), task, tune.report)
 
     resources = {"CPU": search.threads_each, "GPU": search.gpus_each}

@@ -1,6 +1,7 @@
 """What a search suggests next: the run's own configuration, then what Optuna makes of the trials so far."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
@@ -41,13 +42,13 @@ class Reseeded(BaseSampler):
     goes on suggests what it would have suggested.
     """
 
-    def __init__(self, make: Callable[[int], BaseSampler], seed: int) -> None:
+    def __init__(self, make: Callable[..., BaseSampler], seed: int) -> None:
         self.make = make
         self.seed = seed
-        self.sampler = make(0)
+        self.sampler = make(seed=0)
 
     def before_trial(self, study: Any, trial: Any) -> None:
-        self.sampler = self.make(derive(self.seed, "suggestion", trial.number) % 2**32)
+        self.sampler = self.make(seed=derive(self.seed, "suggestion", trial.number) % 2**32)
 
     def infer_relative_search_space(self, study: Any, trial: Any) -> dict[str, Any]:
         return self.sampler.infer_relative_search_space(study, trial)
@@ -63,8 +64,8 @@ def name_of(number: int) -> str:
     return f"{number:03}"
 
 
-def _sampler_of(search: Search) -> Callable[[int], BaseSampler]:
+def _sampler_of(search: Search) -> Callable[..., BaseSampler]:
     if search.searcher == "random":
-        return lambda seed: RandomSampler(seed)
+        return RandomSampler
     begin = max(2, search.trials // 3)  # so many by chance: TPE's ten would leave it few of a small search
-    return lambda seed: TPESampler(seed=seed, n_startup_trials=begin)
+    return partial(TPESampler, n_startup_trials=begin)

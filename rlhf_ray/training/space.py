@@ -50,14 +50,17 @@ def check_space(space: Space, default: RewardTraining) -> None:
 def reachable(space: Space, has_base: bool, has_raters: bool) -> Space:
     """The space without what would change nothing: a base that is the SFT model, weights of raters who have no names.
 
-    A knob that has one choice left is no part of it.
+    A knob that has one choice left is no part of it. Raises BadInput where none is left.
     """
     idle = ({} if has_base else {"backbone": "base"}) | ({} if has_raters else {"weigh_raters": True})
     kept = {
         key: [value for value in values if value != idle[key]] if key in idle and isinstance(values, list) else values
         for key, values in space.items()
     }
-    return {key: values for key, values in kept.items() if isinstance(values, Range) or len(values) > 1}
+    found = {key: values for key, values in kept.items() if isinstance(values, Range) or len(values) > 1}
+    if not found:
+        raise BadInput(f"search.space: expected a knob that changes something here, got {', '.join(space)}")
+    return found
 
 
 def distributions(space: Space) -> dict[str, Any]:
