@@ -3,10 +3,11 @@
 import itertools
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-# Without Tune's own files, tables and handler of Ctrl-C: what is worth keeping lies in the trials' records.
+# Without most of Tune's own files, tables and handler of Ctrl-C: what is worth keeping lies in the trials' records.
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
 os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
 os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "1e9")
@@ -14,6 +15,7 @@ os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
 os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
 
 from ray import tune
+from ray.tune.logger import JsonLoggerCallback
 from ray.tune.schedulers import ASHAScheduler
 from transformers.utils import logging
 
@@ -34,22 +36,19 @@ def search_space(task: Task, search: Search, space: Space, seed: int) -> list[Tr
 
     What an earlier attempt had done is taken from the records in the task's folder.
     """
+    _connect(search)
     begun = _begun(task, search.trials) or [{key: getattr(task.training, key) for key in space}]
-    config = tune.TuneConfig(
-        metric=METRIC,
-        mode="max",
-        search_alg=Suggestions(search, space, seed, begun),
-        scheduler=Halving(task, search, _most_epochs(space, task)),
-        num_samples=search.trials,
-        max_concurrent_trials=search.concurrent,
-        reuse_actors=True,
-    )
-    _fit(task, search, config, {}, Told("search", search.trials, task, search.keep))
+    plan = {
+        "search_alg": Suggestions(search, space, seed, begun),
+        "scheduler": Halving(task, search, _most_epochs(space, task)),
+        "num_samples": search.trials,
+    }
+    _fit(task, search, Told("search", search.trials, task, search.keep), {}, plan)
     return [_over(task, Case(name_of(number), {}, seed)) for number in range(search.trials)]
 
 
 def confirm(task: Task, search: Search, trials: list[Trial], seed: int) -> dict[str, list[Trial]]:
-    """The first configuration and the best, each again with further seeds, all of them to their end."""
+    """The first configuration and the best, each again with further seeds, all of them to their end; on the search's connection."""
     ranked = best_of(trials)
     if not search.confirm or not ranked:
         return {}
@@ -59,10 +58,10 @@ def confirm(task: Task, search: Search, trials: list[Trial], seed: int) -> dict[
         for who, trial in chosen.items()
     }
     all_cases = [case for some in cases.values() for case in some]
-    config = tune.TuneConfig(metric=METRIC, mode="max", max_concurrent_trials=search.concurrent, reuse_actors=True)
+    apart = replace(task, folder=str(Path(task.folder, "confirm")))
     space = {"case": tune.grid_search([vars(case) for case in all_cases])}
-    _fit(task, search, config, space, Told("confirm", len(all_cases), task, search.keep))
-    return {who: [_over(task, case) for case in some] for who, some in cases.items()}
+    _fit(apart, search, Told("confirm", len(all_cases), apart, keep=0), space, {})
+    return {who: [_over(apart, case) for case in some] for who, some in cases.items()}
 
 
 class Halving(ASHAScheduler):
@@ -81,7 +80,7 @@ class Halving(ASHAScheduler):
         self.task = task
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        decision, name = super().on_trial_result(tune_controller, trial, result), trial.config["case"]["name"]
+        decision, name = super().on_trial_result(tune_controller, trial, result), _name_in_case(trial)
         if name == name_of(0):
             return self.CONTINUE
         found = Trial.read(self.task.place(name))
@@ -105,12 +104,16 @@ class Told(tune.Callback):
         self.task.clear(self.keep)
 
 
-def _fit(task: Task, search: Search, config: tune.TuneConfig, space: dict[str, Any], told: Told) -> None:
-    """Raises RuntimeError, from what happened first, where no trial came to an end."""
+def _connect(search: Search) -> None:
+    """Anew, since Tune starts trials in the environment of the whole connection. Raises BadInput where seats lack."""
     seats = Cluster(samplers=search.concurrent, threads_each=search.threads_each, gpus_each=search.gpus_each)
-    disconnect()  # Tune starts the trials, in the environment of the whole connection
+    disconnect()
     connect(environment(seats))
     check_resources(seats, "search")
+
+
+def _fit(task: Task, search: Search, told: Told, space: dict[str, Any], plan: dict[str, Any]) -> None:
+    """Raises RuntimeError, from what happened first, where no trial came to an end."""
     storage = Path(task.folder, "tune")
     shutil.rmtree(storage, ignore_errors=True)
 
@@ -122,18 +125,29 @@ def _fit(task: Task, search: Search, config: tune.TuneConfig, space: dict[str, A
     tuner = tune.Tuner(
         tune.with_resources(tune.with_parameters(trial, task=task), resources),
         param_space=space,
-        tune_config=config,
+        tune_config=tune.TuneConfig(
+            metric=METRIC,
+            mode="max",
+            max_concurrent_trials=search.concurrent,
+            reuse_actors=True,
+            trial_dirname_creator=_name_in_case,
+            **plan,
+        ),
         run_config=tune.RunConfig(
             name="trials",
             storage_path=str(storage),
             failure_config=tune.FailureConfig(max_failures=LOSSES),
-            callbacks=[told],
+            callbacks=[JsonLoggerCallback(), told],
             verbose=0,
         ),
     )
     results = tuner.fit()
     if len(results.errors) == len(results):
         raise RuntimeError("the search: every trial failed") from results.errors[0]
+
+
+def _name_in_case(trial: Any) -> str:
+    return trial.config["case"]["name"]
 
 
 def _seed_of(seed: int, number: int) -> int:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from optuna.logging import WARNING, set_verbosity
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from ray.tune.search.optuna import OptunaSearch
 
@@ -13,6 +14,8 @@ from rlhf_ray.training.space import Space, distributions
 from rlhf_ray.training.trial import Case
 
 METRIC = "objective"
+
+set_verbosity(WARNING)  # it would say that a study was created
 
 
 class Suggestions(OptunaSearch):
