@@ -48,7 +48,10 @@ def search_space(task: Task, search: Search, space: Space, seed: int) -> list[Tr
 
 
 def confirm(task: Task, search: Search, trials: list[Trial], seed: int) -> dict[str, list[Trial]]:
-    """The first configuration and the best, each again with further seeds, all of them to their end; on the search's connection."""
+    """The first configuration and the best, each again with further seeds, all of them to their end.
+
+    It works on the connection that the search has made.
+    """
     ranked = best_of(trials)
     if not search.confirm or not ranked:
         return {}
