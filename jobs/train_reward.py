@@ -58,15 +58,8 @@ def backbone_of(config: RunConfig) -> dict[str, str]:
     return {"base": fingerprint(config.base)} if config.reward_training.backbone == "base" else {}
 
 
-STAGE = Stage(
-    "reward",
-    ("sft", "thumbs"),
-    ("reward", "lora"),
-    work,
-    resumes=True,
-    outside=backbone_of,
-    also=RunConfig.searched_stages,
-)
+ALSO = RunConfig.searched_stages
+STAGE = Stage("reward", ("sft", "thumbs"), ("reward", "lora"), work, resumes=True, outside=backbone_of, also=ALSO)
 
 if __name__ == "__main__":
     perform([STAGE])

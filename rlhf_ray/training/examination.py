@@ -18,8 +18,9 @@ class Examined(TrainerCallback):
         self.every = every
 
     def on_step_end(self, args, state, control, **kwargs) -> None:
-        steps = max(1, round(self.every * state.max_steps / args.num_train_epochs))
-        if state.is_world_process_zero and state.global_step % steps == 0 and state.global_step < state.max_steps:
+        part = args.num_train_epochs / state.max_steps / self.every  # of the way from one look to the next
+        is_due = int(state.global_step * part) > int((state.global_step - 1) * part)
+        if state.is_world_process_zero and is_due and state.global_step < state.max_steps:
             self.examine()
 
 

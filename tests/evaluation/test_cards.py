@@ -24,7 +24,9 @@ def score(rows: list[Row]) -> list[float]:
 
 def card(folder: Path, metrics: dict[str, Any]) -> str:
     summary = {"base": "shipped", "seed": 0, "reward_model": metrics}
-    write_card(folder, "reward_card.md", summary=summary, config=SimpleNamespace(reward=SimpleNamespace(epochs=2)))
+    write_card(
+        folder, "reward_card.md", summary=summary, config=SimpleNamespace(reward_training=SimpleNamespace(epochs=2))
+    )
     return (folder / "README.md").read_text(encoding="utf-8")
 
 

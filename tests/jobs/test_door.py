@@ -121,15 +121,21 @@ def replace_thumbs(tmp_path, rows, cut: int = 0) -> None:
     [
         (
             [{"prompt": "a", "completion": "b", "label": True}] * 4,
-            "label: expected both thumbs up and thumbs down, got 4 up and 0 down",
+            "thumbs: label: expected both thumbs up and thumbs down, or pairs, got 4 up, 0 down and no pairs",
         ),
-        ([{"prompt": "a", "completion": "b", "label": "yes"}] * 4, "row 0: label: expected bool, got 'yes'"),
-        ([{"prompt": "a", "completion": None, "label": True}], "row 0: completion: expected str, got None"),
+        (
+            [{"prompt": "a", "completion": "b", "label": "yes"}] * 4,
+            "parquet: row 0: label: expected bool, got 'yes'",
+        ),
+        (
+            [{"prompt": "a", "completion": None, "label": True}],
+            "parquet: row 0: completion: expected str, got None",
+        ),
         (
             [{"prompt": "", "completion": "a", "label": True}],
-            "row 0: prompt: expected a text, got an empty one",
+            "thumbs.parquet: row 0: prompt: expected a text, got an empty one",
         ),
-        ([{"prompt": "a", "completion": "b"}], "expected the column 'label', got prompt, completion"),
+        ([{"prompt": "a", "completion": "b"}], "thumbs.parquet: expected the column 'label', got prompt, completion"),
     ],
     ids=["all up", "text for a label", "no completion", "empty prompt", "no label"],
 )
@@ -137,7 +143,7 @@ def test_thumbs_that_cannot_be_used(call, tmp_path, rows, said):
     call(synthesize.STAGE, train_sft.STAGE)
     replace_thumbs(tmp_path, rows)
     code, err = call(train_reward.STAGE)
-    assert_one_line(code, err, "thumbs.parquet", said)
+    assert_one_line(code, err, said)
     assert not (tmp_path / "run" / "seed-0" / "reward").exists()
 
 

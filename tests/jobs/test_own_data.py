@@ -13,7 +13,8 @@ from rlhf_ray.stages import Run
 from rlhf_ray.summary import conclude
 
 from jobs import collect_thumbs, evaluate, synthesize, train_ppo, train_reward, train_sft
-from jobs.door import USER_MISTAKE, perform
+from jobs.door import perform
+from jobs.ending import USER_MISTAKE
 
 STAGES = (synthesize.STAGE, train_sft.STAGE, collect_thumbs.STAGE)
 
