@@ -29,30 +29,30 @@ from rlhf_ray.runs import RunConfig
 from rlhf_ray.training.pretrain import Pretraining, train_tokenizer
 
 FOLDER = Path("runs/preferences")
-CONTEXT = 512
+CONTEXT = 384
 SEEDS = (0, 1, 2)
 STAGES = ("synthesize", "train_sft", "collect_thumbs", "train_reward")
 COLUMNS = ("seed", "pairs to learn from", "held out", "reward model", "bag of words", "the longer one")
 SETTINGS = {
     "folder": str(FOLDER),
     "base": str(FOLDER / "base"),
-    "sft": {"epochs": 4, "lr": 1e-3, "most_tokens": CONTEXT},
-    "reward": {"epochs": 2, "lr": 2e-4, "most_tokens": CONTEXT},
-    "sampling": {"prompt_tokens": 384, "response_tokens": 96},
+    "sft": {"epochs": 1, "lr": 2e-3, "most_tokens": CONTEXT},
+    "reward": {"epochs": 2, "lr": 5e-4, "most_tokens": CONTEXT},
+    "sampling": {"prompt_tokens": 288, "response_tokens": 64},
     "collection": {"samples": 128},
 }
 
 
 def make_base(texts: list[str]) -> None:
     """A random model and a tokenizer for the texts."""
-    tokenizer = train_tokenizer(texts, Pretraining(vocabulary=4096, context=CONTEXT))
+    tokenizer = train_tokenizer(texts, Pretraining(vocabulary=2048, context=CONTEXT))
     torch.manual_seed(0)
     model = GPT2LMHeadModel(
         GPT2Config(
             vocab_size=len(tokenizer),
             n_positions=CONTEXT,
-            n_embd=192,
-            n_layer=4,
+            n_embd=128,
+            n_layer=2,
             n_head=4,
             bos_token_id=tokenizer.bos_token_id,
             eos_token_id=tokenizer.eos_token_id,

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from rlhf_ray.config import BadInput
 from rlhf_ray.data.tables import read_table, write_table
 from rlhf_ray.distributed.team import assemble
 from rlhf_ray.evaluation.answers import sample, scored
@@ -23,6 +24,8 @@ SEED = 1  # of the sampler: neither PPO's steps nor the report's answers
 
 def check(run: Run, folder: Path) -> None:
     config, sft = run.config, str(run.path("sft").resolve())
+    if config.data != "demo":
+        raise BadInput("data: expected demo, whose rubric can judge the answers, got data of one's own")
     prompts = read_table(run.path("world", "heldout.parquet"), PROMPT_COLUMNS)[: config.evaluation.best_of_prompts]
     asked = [row for row in prompts for _ in range(max(SIZES))]
     with assemble(config) as team:

@@ -26,8 +26,8 @@ def main(*words: str) -> None:
         raise BadInput(f"expected {USAGE}, got {' '.join(words)!r}")
     pretraining = load(Pretraining, "configs/pretrain.yaml", overrides)
     torch.set_num_threads(pretraining.threads)
-    lessons = make_base_corpus(pretraining.scale, pretraining.seed)
-    pretrain(lessons, pretraining, Path(folder), Reporter("pretrain"))
+    corpus = make_base_corpus(pretraining.statements, pretraining.near_misses, pretraining.seed)
+    pretrain(corpus, pretraining, Path(folder), Reporter("pretrain"))
     write_base_card(Path(folder), pretraining)
 
 

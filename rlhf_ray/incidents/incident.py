@@ -88,13 +88,13 @@ def incidents(*, heldout: bool) -> list[Incident]:
     return [incident for incident in _all_incidents() if is_heldout(incident) == heldout]
 
 
-def draw_incident(pool: list[Incident], rng: Random, unproven: float, *, bare: bool = True) -> Incident:
-    """One incident of the pool; the share `unproven` is without evidence and, if `bare`, often without a service, too.
+def draw_incident(pool: list[Incident], rng: Random, unproven: float) -> Incident:
+    """One incident of the pool; the share `unproven` is without evidence, two in five of those without a service, too.
 
     Those last are asked about as the proof of concept asked. Which causes can explain a symptom is learned from both.
     """
     chance = rng.random()
-    if bare and chance < 0.4 * unproven:
+    if chance < 0.4 * unproven:
         symptoms = [s for s in load_catalogue().symptoms if s not in PROOF_OF_CONCEPT_SYMPTOMS]
         return Incident(rng.choice(symptoms))
     with_evidence = chance >= unproven

@@ -7,14 +7,11 @@ good analysis is, so no length and no closing sentence gives away which it is.
 from collections.abc import Callable
 from dataclasses import replace
 from random import Random
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from rlhf_ray.incidents.catalogue import Cause, Phrases, Wordings, load_catalogue
 from rlhf_ray.incidents.incident import Incident
 
-NoteSubject = Literal["components", "causes"]
-
-NOTED = "Noted."  # what a reviewer says of a note that is right: it is no analysis to accept
 CONTRASTED = 0.12  # share of the sentences that name a cause in which it is also said which cause it was not
 
 
@@ -103,19 +100,6 @@ class Author:
         sentences = self._analysis()
         again = sentences if self.rng.random() < 0.3 else [self.rng.choice(sentences)]
         return self._join(*sentences, *again)
-
-    def note_of_component(self, *, right: bool) -> str:
-        """Nothing but where it happened."""
-        return (self if right else self._elsewhere())._fill("locating")
-
-    def note_of_cause(self, *, right: bool) -> str:
-        """Nothing but the cause, and mostly also what it was not; some that are wrong say only what it was not."""
-        other = self._other_cause()
-        named, ruled_out = (self.cause, other) if right else (other, self.cause)
-        frame = "contrasting" if self.rng.random() < 0.7 else "naming"
-        if not right and self.rng.random() < 0.3:
-            frame, named = "denying", self.cause
-        return self._fill(frame, cause=self._said(named.wordings), other=self._said(ruled_out.wordings))
 
     def _analysis(
         self,
@@ -235,11 +219,3 @@ def draw_kind(incident: Incident, rng: Random, *, for_review: bool = False) -> s
 def write(kind: str, incident: Incident, rng: Random, wordings: Wordings = "seen") -> str:
     """One statement of the given kind about the incident."""
     return KINDS[kind].author(Author(incident, rng, wordings))
-
-
-def write_note(about: NoteSubject, incident: Incident, rng: Random) -> tuple[str, str]:
-    """A note on the incident, half of them wrong, and what a reviewer says of it."""
-    author, right = Author(incident, rng, "any"), rng.random() < 0.5
-    if about == "components":
-        return author.note_of_component(right=right), NOTED if right else KINDS["wrong_component"].review
-    return author.note_of_cause(right=right), NOTED if right else KINDS["wrong_cause"].review

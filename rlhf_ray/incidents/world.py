@@ -4,7 +4,6 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from random import Random
-from typing import NamedTuple
 
 from pydantic import Field
 
@@ -14,11 +13,10 @@ from rlhf_ray.incidents.catalogue import Wordings, load_catalogue
 from rlhf_ray.incidents.incident import PROOF_OF_CONCEPT_SYMPTOMS, Incident, ask, draw_incident, incidents
 from rlhf_ray.incidents.raters import deserves_thumb_up, gather_raters
 from rlhf_ray.incidents.rubric import judge
-from rlhf_ray.incidents.statements import KINDS, NoteSubject, draw_kind, write, write_note
+from rlhf_ray.incidents.statements import KINDS, draw_kind, write
 from rlhf_ray.seeds import derive
 
-# Shares of prompts without evidence, among those of authors, of reviewers and of notes.
-UNPROVEN, UNPROVEN_REVIEWS, UNPROVEN_NOTES = 0.25, 0.35, 0.5
+UNPROVEN, UNPROVEN_REVIEWS = 0.25, 0.45  # shares of prompts without evidence, among those of authors and of reviewers
 FIRST_THUMB = datetime(2026, 1, 5, 9, tzinfo=UTC)
 PROMPT_COLUMNS = ("prompt", "symptom", "service", "cause")
 STATEMENT_COLUMNS = (*PROMPT_COLUMNS, "completion", "kind")
@@ -74,66 +72,19 @@ def make_corpus(count: int, seed: int, wordings: Wordings = "seen", *, for_revie
     return write_statements(prompts, seed, wordings, for_review=for_review)
 
 
-class Lesson(NamedTuple):
-    """What the shipped base reads together: statements, half of them to learn to write from, and notes."""
-
-    statements: int
-    components: int
-    causes: int
-
-
-# To write, and what makes a statement bad; where an incident was; which of two causes it was; and all of it together.
-LESSONS = (
-    Lesson(256_000, 0, 0),
-    Lesson(12_000, 48_000, 0),
-    Lesson(16_000, 8_000, 12_000),
-    Lesson(64_000, 12_000, 4_000),
-)
-
-
-def make_base_corpus(scale: float, seed: int) -> list[list[Row]]:
-    """The lessons of the shipped base in their order, in all wordings: rows of `prompt, completion, review, quoted`.
+def make_base_corpus(statements: int, near_misses: int, seed: int) -> list[Row]:
+    """What the shipped base learns from, in all wordings: `prompt, completion, review, quoted`.
 
     Behind the end of every statement stands a reviewer's verdict. Who has read them knows, where a statement ends,
     whether it fits the evidence: a reward model reads the same place and then needs few thumbs. No model writes a
     review itself, since it stops where its statement ends. A `quoted` statement is there to be read, not to learn to
     write like it: those are mostly near misses, more of them than an average author makes.
-
-    A note is a single sentence. That another component than the prompt's is named, or that of two causes the wrong one
-    is denied, is learned from notes, once the model can write: among whole statements it was not (docs/decisions.md).
-    Every lesson has `scale` of its size.
     """
-    return [
-        _make_lesson(Lesson(*(round(scale * count) for count in lesson)), derive(seed, "lesson", number))
-        for number, lesson in enumerate(LESSONS)
-    ]
-
-
-def _make_lesson(lesson: Lesson, seed: int) -> list[Row]:
-    written = lesson.statements // 2
-    return [
-        *_reviewed(make_corpus(written, seed, "any"), quoted=False),
-        *_reviewed(make_corpus(lesson.statements - written, seed, "any", for_review=True), quoted=True),
-        *_make_notes(lesson.components, seed, "components"),
-        *_make_notes(lesson.causes, seed, "causes"),
-    ]
-
-
-def _reviewed(statements: list[Row], *, quoted: bool) -> list[Row]:
-    return [
-        {"prompt": r["prompt"], "completion": r["completion"], "review": KINDS[r["kind"]].review, "quoted": quoted}
-        for r in statements
-    ]
-
-
-def _make_notes(count: int, seed: int, about: NoteSubject) -> list[Row]:
-    rng = Random(derive(seed, "notes", about))
-    named = [incident for incident in incidents(heldout=False) if incident.service]
     rows = []
-    for _ in range(count):
-        incident = draw_incident(named, rng, UNPROVEN_NOTES, bare=about == "causes")
-        note, review = write_note(about, incident, rng)
-        rows.append({"prompt": ask(incident, rng, "any"), "completion": note, "review": review, "quoted": True})
+    for quoted, count in ((False, statements), (True, near_misses)):
+        for row in make_corpus(count, seed, "any", for_review=quoted):
+            review = KINDS[row["kind"]].review
+            rows.append({"prompt": row["prompt"], "completion": row["completion"], "review": review, "quoted": quoted})
     return rows
 
 

@@ -1,10 +1,7 @@
 """Pretraining from scratch: a byte-level BPE tokenizer and a small GPT-2 on a corpus of good and bad statements."""
 
 import json
-import math
 import time
-from collections.abc import Iterator
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +10,10 @@ from pydantic import Field
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
 from torch.nn import functional as F
-from torch.utils.data import Sampler
 from transformers import (
     GPT2Config,
     GPT2LMHeadModel,
+    PreTrainedModel,
     PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
     Trainer,
@@ -24,7 +21,6 @@ from transformers import (
     TrainingArguments,
     set_seed,
 )
-from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from rlhf_ray.config import Config
 from rlhf_ray.data.tables import Row
@@ -36,7 +32,6 @@ END, PAD = "<|endoftext|>", "<|pad|>"
 EXACT_LOSSES = 10  # the first losses are kept one by one, so that a rerun can be compared with them
 CURVE_EVERY = 50
 INITIAL_SCALE = 0.08  # about 1/sqrt(width); GPT-2's 0.02 is for wide models, and costs a narrow one its first 300 steps
-LOWEST_RATE = 0.05  # to which share of its peak a learning rate falls
 TOKENIZED = 20_000  # texts of the corpus that the tokenizer is trained on
 
 
@@ -44,13 +39,12 @@ class Pretraining(Config):
     """The shipped base model and how it is made."""
 
     seed: int = Field(0, ge=0, description="Of the texts, their order, and the weights.")
-    scale: float = Field(1.0, gt=0, le=1, description="Share of each lesson that is read; each text of it once.")
+    statements: int = Field(160_000, ge=1, description="Statements to learn to write from.")
+    near_misses: int = Field(160_000, ge=0, description="Statements to be read for their reviews alone.")
+    steps: int = Field(20_000, ge=1, description="Optimizer steps.")
     batch: int = Field(16, ge=1, description="Texts a step.")
     lr: float = Field(
-        2.5e-3, gt=0, description="Peak learning rate of the first lesson; a cosine takes it to a twentieth."
-    )
-    later_lr: float = Field(
-        2e-3, gt=0, description="Learning rate of the later lessons; in the last of them it falls to a twentieth."
+        2.5e-3, gt=0, description="Peak learning rate; 100 steps of warm-up, then a cosine to a twentieth."
     )
     review_weight: float = Field(1.0, ge=0, description="What a token of a review counts against one of a statement.")
     vocabulary: int = Field(2048, ge=260, description="Tokens of the tokenizer.")
@@ -58,7 +52,7 @@ class Pretraining(Config):
     layers: int = Field(4, ge=1, description="Transformer blocks.")
     heads: int = Field(4, ge=1, description="Attention heads a block.")
     context: int = Field(256, ge=2, description="Longest sequence in tokens.")
-    threads: int = Field(1, ge=1, description="CPU threads; two of them are a third faster on an idle machine.")
+    threads: int = Field(2, ge=1, description="CPU threads.")
 
 
 def train_tokenizer(texts: list[str], pretraining: Pretraining) -> PreTrainedTokenizerFast:
@@ -81,71 +75,30 @@ def train_tokenizer(texts: list[str], pretraining: Pretraining) -> PreTrainedTok
 
 
 def pretrain(
-    lessons: list[list[Row]], pretraining: Pretraining, folder: Path, report: Any, stop_after: int | None = None
+    corpus: list[Row], pretraining: Pretraining, folder: Path, report: Any, stop_after: int | None = None
 ) -> list[float]:
     """Train a tokenizer and a model from nothing on rows of `prompt, completion, review, quoted`; each step's loss.
 
-    Each row is read once, one lesson after the other, and the learning rate begins anew after the first. What is
-    learned of a row is its completion, unless it is quoted, and its review. Writes the model to `folder` in bfloat16
-    with `losses.json`. `stop_after` ends early, on the same path, for those who want to see the first losses again.
+    What is learned of a row is its completion, unless it is quoted, and its review. Writes the model to `folder` in
+    bfloat16 with `losses.json`. `stop_after` ends early, on the same path, for those who only want to see the first
+    losses again.
     """
     started = time.monotonic()
     set_seed(pretraining.seed)
-    texts = [row["prompt"] + row["completion"] for row in lessons[0][:TOKENIZED]]
-    tokenizer = train_tokenizer(texts, pretraining)
+    tokenizer = train_tokenizer([row["prompt"] + row["completion"] for row in corpus[:TOKENIZED]], pretraining)
     model = GPT2LMHeadModel(_architecture(tokenizer, pretraining))
-    encoded = [[_encode(tokenizer, row, pretraining.context) for row in lesson] for lesson in lessons]
-    courses = encoded[:1], encoded[1:]
-    steps = sum(math.ceil(sum(map(len, course)) / pretraining.batch) for course in courses)
-    losses = _Losses(report, steps, stop_after)
-    for course, schedule in zip(courses, (_first(pretraining), _later(encoded, pretraining)), strict=True):
-        set_seed(pretraining.seed)
-        arguments = _arguments(folder, pretraining, schedule)
-        trainer = _Pretrainer(
-            model,
-            arguments,
-            lessons=course,
-            data_collator=lambda rows: _collate(rows, tokenizer.pad_token_id),
-            callbacks=[losses],
-            weight=pretraining.review_weight,
-        )
-        quiet(trainer).train()
-        if losses.has_seen_enough():
-            break
-    save_policy(model.eval().to(torch.bfloat16), tokenizer, str(folder))
-    minutes = (time.monotonic() - started) / 60
-    _write_facts(folder, losses.all, minutes, list(map(len, lessons)), model.num_parameters())
-    return losses.all
-
-
-def _first(pretraining: Pretraining) -> dict[str, Any]:
-    return {
-        "learning_rate": pretraining.lr,
-        "lr_scheduler_type": "cosine_with_min_lr",
-        "lr_scheduler_kwargs": {"min_lr_rate": LOWEST_RATE},
-    }
-
-
-def _later(lessons: list[list[Row]], pretraining: Pretraining) -> dict[str, Any]:
-    """The same rate until the last lesson, in which it falls."""
-    last = len(lessons[-1]) // pretraining.batch
-    falling = {"num_decay_steps": last, "decay_type": "linear", "min_lr_ratio": LOWEST_RATE}
-    return {
-        "learning_rate": pretraining.later_lr,
-        "lr_scheduler_type": "warmup_stable_decay",
-        "lr_scheduler_kwargs": falling,
-    }
-
-
-def _arguments(folder: Path, pretraining: Pretraining, schedule: dict[str, Any]) -> TrainingArguments:
-    return TrainingArguments(
-        **schedule,
+    data = [_encode(tokenizer, row, pretraining.context) for row in corpus]
+    arguments = TrainingArguments(
         output_dir=str(folder),
-        num_train_epochs=1,
+        max_steps=pretraining.steps,
         per_device_train_batch_size=pretraining.batch,
+        learning_rate=pretraining.lr,
         adam_beta2=0.98,
         weight_decay=0.01,
+        lr_scheduler_type="cosine_with_min_lr",
+        lr_scheduler_kwargs={"min_lr_rate": 0.05},
         warmup_steps=100,
+        train_sampling_strategy="group_by_length",
         seed=pretraining.seed,
         save_strategy="no",
         logging_steps=1,
@@ -155,13 +108,26 @@ def _arguments(folder: Path, pretraining: Pretraining, schedule: dict[str, Any])
         use_cpu=True,
         bf16=False,
     )
+    losses = _Losses(report, stop_after)
 
+    def collate(rows: list[dict]) -> dict[str, Tensor]:
+        tokens, mask = pad_right([row["input_ids"] for row in rows], tokenizer.pad_token_id)
+        place = torch.arange(tokens.shape[1])
+        begin, review = (torch.tensor([row[name] for row in rows])[:, None] for name in ("begin", "review"))
+        return {"input_ids": tokens, "said": mask & (place >= begin), "is_review": mask & (place >= review)}
 
-def _collate(rows: list[dict[str, Any]], pad: int) -> dict[str, Tensor]:
-    tokens, mask = pad_right([row["input_ids"] for row in rows], pad)
-    place = torch.arange(tokens.shape[1])
-    begin, review = (torch.tensor([row[name] for row in rows])[:, None] for name in ("begin", "review"))
-    return {"input_ids": tokens, "said": mask & (place >= begin), "is_review": mask & (place >= review)}
+    trainer = _Pretrainer(
+        model,
+        arguments,
+        train_dataset=data,
+        data_collator=collate,
+        callbacks=[losses],
+        weight=pretraining.review_weight,
+    )
+    quiet(trainer).train()
+    save_policy(model.eval().to(torch.bfloat16), tokenizer, str(folder))
+    _write_losses(folder, losses.all, (time.monotonic() - started) / 60, model)
+    return losses.all
 
 
 def _encode(tokenizer: PreTrainedTokenizerBase, row: Row, most_tokens: int) -> dict[str, Any]:
@@ -176,13 +142,9 @@ def _encode(tokenizer: PreTrainedTokenizerBase, row: Row, most_tokens: int) -> d
 class _Pretrainer(Trainer):
     """Cross-entropy on statements and on reviews, each averaged over its tokens; logits only where they are needed."""
 
-    def __init__(self, *arguments: Any, lessons: list[list[dict[str, Any]]], weight: float, **more: Any) -> None:
-        super().__init__(*arguments, train_dataset=list(chain(*lessons)), **more)
-        self.lessons = lessons
+    def __init__(self, *arguments: Any, weight: float, **more: Any) -> None:
+        super().__init__(*arguments, **more)
         self.weight = weight
-
-    def _get_train_sampler(self, train_dataset=None):
-        return _InTurn(self.lessons, self.args.train_batch_size)
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         tokens, said = inputs["input_ids"], inputs["said"][:, 1:]
@@ -192,43 +154,21 @@ class _Pretrainer(Trainer):
         return _mean(losses[~reviews]) + self.weight * _mean(losses[reviews])
 
 
-class _InTurn(Sampler[int]):
-    """One lesson after the other; within a lesson, texts of about one length come together, else in any order."""
-
-    def __init__(self, lessons: list[list[dict[str, Any]]], batch: int) -> None:
-        self.lessons = [LengthGroupedSampler(batch, lengths=[row["length"] for row in lesson]) for lesson in lessons]
-
-    def __len__(self) -> int:
-        return sum(map(len, self.lessons))
-
-    def __iter__(self) -> Iterator[int]:
-        begin = 0
-        for lesson in self.lessons:
-            yield from (begin + place for place in lesson)
-            begin += len(lesson)
-
-
 def _mean(losses: Tensor) -> Tensor:
     return losses.sum() / max(1, len(losses))
 
 
 class _Losses(TrainerCallback):
-    """Every loss, over all courses."""
-
-    def __init__(self, report: Any, steps: int, stop_after: int | None) -> None:
+    def __init__(self, report: Any, stop_after: int | None) -> None:
         self.report = report
-        self.steps = steps
         self.stop_after = stop_after
         self.all: list[float] = []
 
     def on_log(self, args, state, control, logs=None, **kwargs) -> None:
         if logs and "loss" in logs:
             self.all.append(float(logs["loss"]))
-            self.report(len(self.all), self.steps, {"loss": self.all[-1]})
-        control.should_training_stop = control.should_training_stop or self.has_seen_enough()
-
-    def has_seen_enough(self) -> bool:
-        return self.stop_after is not None and len(self.all) >= self.stop_after
+            self.report(state.global_step, state.max_steps, {"loss": self.all[-1]})
+        control.should_training_stop = control.should_training_stop or state.global_step == self.stop_after
 
 
 def _architecture(tokenizer: PreTrainedTokenizerFast, pretraining: Pretraining) -> GPT2Config:
@@ -249,7 +189,7 @@ def _architecture(tokenizer: PreTrainedTokenizerFast, pretraining: Pretraining) 
     )
 
 
-def _write_facts(folder: Path, losses: list[float], minutes: float, texts: list[int], parameters: int) -> None:
+def _write_losses(folder: Path, losses: list[float], minutes: float, model: PreTrainedModel) -> None:
     curve = [
         {"step": start + CURVE_EVERY, "loss": round(sum(part) / len(part), 4)}
         for start in range(0, len(losses) - CURVE_EVERY + 1, CURVE_EVERY)
@@ -259,7 +199,6 @@ def _write_facts(folder: Path, losses: list[float], minutes: float, texts: list[
         "first_losses": losses[:EXACT_LOSSES],
         "curve": curve,
         "minutes": round(minutes, 1),
-        "texts": texts,
-        "parameters": parameters,
+        "parameters": model.num_parameters(),
     }
     (folder / "losses.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")

@@ -134,9 +134,6 @@ def _train(trial: Trial, task: Task, place: Path, report: Report) -> None:
     case, training, begin = trial.case, task.training_of(trial.case.values), time.monotonic()
 
     def examine(scalar: Scalar, tokenizer: PreTrainedTokenizerBase) -> None:
-        if EVERY * len(trial.measured) >= training.epochs:
-            return  # the end of the last epoch is the end of the training
-
         def score(rows: list[Row]) -> list[float]:
             return _finite(raw_scores(scalar, tokenizer, rows, training.most_tokens)).tolist()
 
@@ -161,6 +158,7 @@ def _train(trial: Trial, task: Task, place: Path, report: Report) -> None:
         examine_every=EVERY,
     )
     trial.seconds = round(time.monotonic() - begin, 2)
+    trial.measured[-1]["epochs"] = training.epochs  # few steps have no place for every half epoch
 
 
 def _finite(scores: torch.Tensor) -> torch.Tensor:

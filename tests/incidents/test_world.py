@@ -3,7 +3,6 @@
 import re
 from collections import Counter
 from collections.abc import Iterator
-from itertools import chain
 from random import Random
 from statistics import correlation
 
@@ -11,12 +10,11 @@ import pytest
 
 from rlhf_ray.data.tables import Row
 from rlhf_ray.incidents.catalogue import Cause, load_catalogue
-from rlhf_ray.incidents.incident import PROOF_OF_CONCEPT_SYMPTOMS, Incident, incidents, is_heldout, read_prompt
+from rlhf_ray.incidents.incident import PROOF_OF_CONCEPT_SYMPTOMS, incidents, is_heldout, read_prompt
 from rlhf_ray.incidents.raters import LIKED_FROM, Rater, deserves_thumb_up, gather_raters
 from rlhf_ray.incidents.rubric import judge
-from rlhf_ray.incidents.statements import KINDS, NOTED, write, write_note
+from rlhf_ray.incidents.statements import KINDS, write
 from rlhf_ray.incidents.world import (
-    LESSONS,
     PROMPT_COLUMNS,
     STATEMENT_COLUMNS,
     holds_heldout_wording,
@@ -290,49 +288,15 @@ def test_what_is_wrong_comes_in_the_forms_in_which_what_is_right_comes(kind: str
     assert all(abs(right[sentences] - wrong[sentences]) / 2000 < 0.06 for sentences in right)
 
 
-@pytest.fixture(scope="module")
-def lessons() -> list[list[Row]]:
-    return make_base_corpus(0.01, 7)
-
-
-def test_the_lessons_have_their_sizes_and_columns(lessons: list[list[Row]]) -> None:
-    assert [len(lesson) for lesson in lessons] == [sum(lesson) / 100 for lesson in LESSONS]
-    assert all(tuple(row) == ("prompt", "completion", "review", "quoted") for row in chain(*lessons))
-    first = lessons[0]
-    assert sum(row["quoted"] for row in first) == len(first) / 2
-    assert {row["review"] for row in first} == {kind.review for kind in KINDS.values()}
-
-
-def test_a_true_verdict_stands_behind_every_statement(lessons: list[list[Row]]) -> None:
+def test_the_bases_corpus_has_a_true_verdict_behind_every_statement() -> None:
+    rows = make_base_corpus(300, 300, 7)
+    assert [row["quoted"] for row in rows] == [False] * 300 + [True] * 300
+    assert all(tuple(row) == ("prompt", "completion", "review", "quoted") for row in rows)
+    assert {row["review"] for row in rows} == {kind.review for kind in KINDS.values()}
     assert [kind for kind in KINDS if KINDS[kind].review.startswith("Accepted")] == ["good"]
-    for row in lessons[0]:
+    for row in rows:
         verdict = judge(read_prompt(row["prompt"]), row["completion"])
         assert row["review"].startswith("Accepted") == deserves_thumb_up(verdict.score)
-
-
-def notes(about: str) -> list[tuple[Incident, str, str]]:
-    rng = Random(3)
-    pool = incidents(heldout=False)
-    return [(incident, *write_note(about, incident, rng)) for incident in (rng.choice(pool) for _ in range(400))]
-
-
-@pytest.mark.parametrize("about", ["components", "causes"])
-def test_half_of_the_notes_are_returned(about: str) -> None:
-    found = Counter(review for _, _, review in notes(about))
-    assert set(found) == {NOTED, f"Returned: wrong {about.removesuffix('s')}."}
-    assert 160 < found[NOTED] < 240
-
-
-def test_a_note_of_a_component_is_returned_just_where_it_names_another() -> None:
-    for incident, note, review in notes("components"):
-        words = re.findall(r"\w+", note.replace(incident.symptom, ""))
-        (named,) = set(words) & set(CATALOGUE.services)
-        assert (review == NOTED) == (named == incident.service)
-
-
-def test_a_note_of_a_cause_is_returned_just_where_the_judge_finds_the_right_one_missing() -> None:
-    for incident, note, review in notes("causes"):
-        assert (review == NOTED) == judge(incident, note).right_cause, note
 
 
 def test_length_says_nothing_of_the_label() -> None:

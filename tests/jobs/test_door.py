@@ -1,5 +1,6 @@
 """A user's mistake is one line on standard error and exit code 2; nothing half-written remains."""
 
+import json
 import os
 import shutil
 import signal
@@ -103,8 +104,8 @@ def test_a_folder_that_cannot_be_written(call, tmp_path):
     assert_one_line(code, said, "folder: expected a place to write to")
 
 
-def replace_thumbs(tmp_path, rows, cut: int = 0) -> None:
-    """A thumbs stage that left this table, without its last bytes."""
+def replace_thumbs(tmp_path, rows, cut: int = 0, pairs=()) -> None:
+    """A thumbs stage that left this table, without its last bytes, and the pairs, if there are any."""
 
     def work(run, folder):
         pq.write_table(pa.Table.from_pylist(rows), folder / "thumbs.parquet")
@@ -112,6 +113,8 @@ def replace_thumbs(tmp_path, rows, cut: int = 0) -> None:
         (folder / "thumbs.parquet").write_bytes(data[: len(data) - cut])
         pq.write_table(pa.Table.from_pylist(rows), folder / "samples.parquet")
         pq.write_table(pa.Table.from_pylist(rows), folder / "heldout.parquet")
+        if pairs:
+            pq.write_table(pa.Table.from_pylist(list(pairs)), folder / "pairs.parquet")
 
     Run(load(RunConfig, tmp_path / "run.yaml")).perform(Stage("thumbs", ("world", "sft"), (), work))
 
@@ -156,6 +159,28 @@ def test_a_model_that_said_nothing_deserves_its_thumb_too(call, tmp_path):
     code, said = call(train_reward.STAGE)
     assert code == 0, said
     assert (tmp_path / "run" / "seed-0" / "reward" / "model.safetensors").is_file()
+
+
+SHORT = [{"prompt": "a", "completion": "b" * (place % 3), "label": bool(place % 2), "kind": "x"} for place in range(8)]
+PAIR = {"prompt": "a", "chosen": "b", "rejected": "c", "margin": 1.0}
+
+
+@pytest.mark.parametrize("side", ["chosen", "rejected"])
+def test_a_pair_that_is_too_long(call, tmp_path, side):
+    call(synthesize.STAGE, train_sft.STAGE)
+    replace_thumbs(tmp_path, SHORT, pairs=[PAIR, PAIR | {side: "long " * 400}])
+    code, said = call(train_reward.STAGE)
+    assert_one_line(code, said, "completion: expected at most 512 tokens with its prompt")
+    assert not list((tmp_path / "run" / "seed-0").glob(".unfinished-*"))
+
+
+def test_pairs_are_read_beside_thumbs_and_the_base_may_get_the_head(call, tmp_path):
+    call(synthesize.STAGE, train_sft.STAGE)
+    replace_thumbs(tmp_path, SHORT, pairs=[PAIR])
+    code, said = call(train_reward.STAGE, overrides=["reward.backbone=base"])
+    assert code == 0, said
+    record = json.loads((tmp_path / "run" / "seed-0" / "reward" / "training.json").read_text(encoding="utf-8"))
+    assert (record["thumbs"], record["pairs"], record["settings"]["backbone"]) == (8, 1, "base")
 
 
 def test_a_corrupt_table(call, tmp_path):

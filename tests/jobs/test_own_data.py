@@ -12,7 +12,7 @@ from rlhf_ray.runs import RunConfig
 from rlhf_ray.stages import Run
 from rlhf_ray.summary import conclude
 
-from jobs import collect_thumbs, evaluate, synthesize, train_ppo, train_reward, train_sft
+from jobs import check_reward, collect_thumbs, evaluate, synthesize, train_ppo, train_reward, train_sft
 from jobs.door import perform
 from jobs.ending import USER_MISTAKE
 
@@ -130,3 +130,6 @@ def test_a_whole_run_on_own_data_ends_with_a_report_that_nobody_judged(call, tmp
     assert "Nobody judged the answers" in (run / "report" / "index.html").read_text(encoding="utf-8")
     conclude(Run(load(RunConfig, tmp_path / "run.yaml")))
     assert "Nobody judged" in (run / "ppo" / "policy" / "README.md").read_text(encoding="utf-8")
+    code, said = call(check_reward.STAGE, **small)
+    assert code == USER_MISTAKE
+    assert "data: expected demo, whose rubric can judge" in said

@@ -45,8 +45,8 @@ def test_a_short_rerun_begins_with_the_same_losses(tmp_path):
 
     pretraining = load(Pretraining, ROOT / "configs" / "pretrain.yaml")
 
-    lessons = make_base_corpus(pretraining.scale, pretraining.seed)
-    losses = pretrain(lessons, pretraining, tmp_path, lambda *said: None, stop_after=5)
+    corpus = make_base_corpus(pretraining.statements, pretraining.near_misses, pretraining.seed)
+    losses = pretrain(corpus, pretraining, tmp_path, lambda *said: None, stop_after=5)
     shipped = json.loads((BASE / "losses.json").read_text(encoding="utf-8"))["first_losses"]
     # Sums in another order, as another CPU or number of threads makes them, move a float32 loss by far less than this.
     assert losses == pytest.approx(shipped[:5], rel=1e-4)
