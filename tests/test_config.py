@@ -117,10 +117,10 @@ def test_every_knob_has_a_sentence():
 
 
 def test_roles_that_take_turns_share_seats_and_those_that_do_not_have_their_own(tiny):
-    roles = ["cluster={samplers: 4, scorers: 2, learners: 3, threads_each: 1}"]
+    roles = ["cluster={samplers: 4, scorers: 2, learners: 2, threads_each: 1}"]
     assert load(RunConfig, tiny, [*roles, "ppo.lead=0"]).seats == 4
     ahead = load(RunConfig, tiny, [*roles, "ppo.lead=1"])
-    assert (ahead.seats, ahead.first_learning_seat) == (7, 4)
+    assert (ahead.seats, ahead.first_learning_seat) == (6, 4)
 
 
 def test_what_trains_alone_may_take_the_threads_of_all_seats(tiny):
