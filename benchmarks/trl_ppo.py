@@ -131,7 +131,7 @@ def read(queries: Tensor, spoken: Tensor, pad: int, eos: int) -> Rollout:
     each = torch.arange(len(queries))
     prompt = PromptBatch(queries, queries != pad, each, each)
     ended = (responses == eos).any(1)
-    return Rollout(prompt, responses, ~after_end, torch.zeros(responses.shape), ended)
+    return Rollout(prompt, responses, ~after_end, torch.zeros(responses.shape), ended, torch.zeros_like(prompt.sample))
 
 
 def differences(run: Path, out: Path, seed: int) -> dict[str, float]:

@@ -28,7 +28,7 @@ def check(run: Run, folder: Path) -> None:
         raise BadInput("data: expected demo, whose rubric can judge the answers, got data of one's own")
     prompts = read_table(run.path("world", "heldout.parquet"), PROMPT_COLUMNS)[: config.evaluation.best_of_prompts]
     asked = [row for row in prompts for _ in range(max(SIZES))]
-    with assemble(config) as team:
+    with assemble(config, learns=False) as team:
         sampler, scorer = team.sampler(sft), team.scorer(str(run.path("reward").resolve()), sft)
         weights, width = pack(load_causal(sft).parameters(), 0), config.sampling.prompt_tokens
         rows, rollout = sample(sampler, load_tokenizer(sft), asked, weights, width, SEED)

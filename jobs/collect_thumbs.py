@@ -54,7 +54,7 @@ def take_over(run: Run, folder: Path) -> None:
 def speaking(run: Run) -> Iterator[Callable[[list[Row]], list[Row]]]:
     """The SFT model's answers to prompts, as long as the team is together."""
     config, sft = run.config, str(run.path("sft").resolve())
-    with assemble(config) as team:
+    with assemble(config, learns=False) as team:
         sampler, tokenizer = team.sampler(sft), load_tokenizer(sft)
         weights = pack(load_causal(sft).parameters(), version=0)
         yield lambda rows: sample(sampler, tokenizer, rows, weights, config.sampling.prompt_tokens, seed=0)[0]

@@ -23,7 +23,7 @@ def evaluate(run: Run, folder: Path) -> None:
     config, sft = run.config, str(run.path("sft").resolve())
     questions, tokenizer = questions_of(run), load_tokenizer(sft)
     sides = {}
-    with assemble(config) as team:
+    with assemble(config, learns=False) as team:
         sampler, scorer = team.sampler(sft), team.scorer(str(run.path("reward").resolve()), sft)
         for version, (side, model) in enumerate({"before": sft, "after": str(run.path("ppo", "policy"))}.items()):
             weights, width = pack(load_causal(model).parameters(), version), config.sampling.prompt_tokens

@@ -27,13 +27,17 @@ class PromptBatch(Batch):
 
 @dataclass(frozen=True)
 class Rollout(Batch):
-    """What the sampler said, and how likely it thought each token was. `ended` is False where it ran out of tokens."""
+    """What the sampler said, and how likely it thought each token was. `ended` is False where it ran out of tokens.
+
+    `version` is that of the weights that spoke; -1 where none of this run did, as in a recording.
+    """
 
     prompt: PromptBatch
     tokens: Int[Tensor, "B R"]
     mask: Bool[Tensor, "B R"]
     logprobs: Float[Tensor, "B R"]
     ended: Bool[Tensor, "B"]
+    version: Int[Tensor, "B"]
 
 
 @dataclass(frozen=True)

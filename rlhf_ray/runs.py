@@ -27,7 +27,10 @@ Searched = Annotated[str, StringConstraints(pattern=r"^search:[\w-]+$")]
 
 
 class Cluster(Config):
-    """How many actors of each role, and what each may use. Roles take turns, so they share their seats."""
+    """How many actors of each role, and what each may use.
+
+    Roles that take turns share their seats. Where rollouts are begun ahead, learners have seats of their own.
+    """
 
     samplers: int = Field(1, ge=1, description="Actors that generate rollouts.")
     scorers: int = Field(1, ge=1, description="Actors that score them.")
@@ -39,12 +42,14 @@ class Cluster(Config):
     )
     gpus_each: float = Field(0, ge=0, description="GPUs of a seat; 0 runs on CPUs.")
     threads_each: int = Field(2, ge=1, description="CPU threads of a seat, and of each process on it.")
+    fit_threads: int | None = Field(
+        None, ge=1, description="CPU threads of a worker of SFT and reward training, which run alone; none: a seat's."
+    )
     deadline_s: float = Field(600, gt=0, description="Longest wait for one call to an actor.")
 
     @property
-    def seats(self) -> int:
-        """Places for one actor of each role: the roles of one iteration work one after the other."""
-        return max(self.samplers, self.scorers, self.learners)
+    def fitting_threads(self) -> int:
+        return self.fit_threads or self.threads_each
 
 
 class RunConfig(Config):
@@ -102,8 +107,10 @@ class RunConfig(Config):
             raise ValueError(
                 f"cluster.learners: expected at most {smallest}, the episodes of the smallest minibatch, got {learners}"
             )
-        if self.cluster != "none" and self.cluster.shard:
-            self._can_shard(learners)
+        if self.cluster != "none":
+            self._can_fit(self.cluster)
+            if self.cluster.shard:
+                self._can_shard(learners)
         reward_batch = 0 if isinstance(self.reward, str) else self.reward.batch
         for name, batch in (("reward", reward_batch), ("sft", 0 if self.sft == "none" else self.sft.batch)):
             if batch % learners:
@@ -146,6 +153,15 @@ class RunConfig(Config):
                     f"are, got {reward.members}"
                 )
 
+    def _can_fit(self, cluster: Cluster) -> None:
+        """What training takes alone must not be more than what all seats take together, which is what is checked."""
+        most = self.seats * cluster.threads_each // cluster.learners
+        if cluster.fitting_threads > most:
+            raise ValueError(
+                f"cluster.fit_threads: expected at most {most}, a learner's part of all seats' threads, "
+                f"got {cluster.fitting_threads}"
+            )
+
     def _can_shard(self, learners: int) -> None:
         """Every rank must read as many pieces as the others, or they would wait for each other for ever."""
         if learners < 2:
@@ -179,6 +195,22 @@ class RunConfig(Config):
             return self.first_training
         folder = self.run_folder / self.searched
         return check(RewardTraining, read_result(folder)["best"]["training"], str(folder))
+
+    @property
+    def speaking_seats(self) -> int:
+        """Seats of those who speak and judge, which take turns."""
+        return 1 if self.cluster == "none" else max(self.cluster.samplers, self.cluster.scorers)
+
+    @property
+    def first_learning_seat(self) -> int:
+        """Learners take turns with the others on the first seats, but not where rollouts are begun ahead."""
+        return self.speaking_seats if self.ppo.lead else 0
+
+    @property
+    def seats(self) -> int:
+        """Places for one actor of each role that takes turns there."""
+        learners = 1 if self.cluster == "none" else self.cluster.learners
+        return max(self.speaking_seats, self.first_learning_seat + learners)
 
     @property
     def threads(self) -> int:

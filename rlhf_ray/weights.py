@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -53,6 +54,16 @@ def unpack(weights: LocalWeights, model: nn.Module) -> None:
             part = weights.buffer[start : start + parameter.numel()]
             parameter.copy_(torch.tensor(part).view_as(parameter))
             start += parameter.numel()
+
+
+def write_weights(weights: LocalWeights, path: Path) -> None:
+    """Into one `.npz` file."""
+    np.savez(path, version=weights.version, buffer=weights.buffer, checksum=weights.checksum)
+
+
+def read_weights(path: Path) -> LocalWeights:
+    with np.load(path) as found:
+        return LocalWeights(int(found["version"]), found["buffer"], str(found["checksum"]))
 
 
 def checksum(buffer: np.ndarray) -> str:

@@ -90,7 +90,7 @@ def build_rollout(
     prompt = PromptBatch(tokens, mask, each, each)
     tokens, mask = padded(responses, response_width or max(map(len, responses)), pad, left=False)
     ended = torch.tensor([response[-1] == eos for response in responses])
-    return Rollout(prompt, tokens, mask, torch.zeros(tokens.shape), ended)
+    return Rollout(prompt, tokens, mask, torch.zeros(tokens.shape), ended, torch.zeros_like(each))
 
 
 def padded(rows: Sequence[Sequence[int]], width: int, pad: int, *, left: bool) -> tuple[torch.Tensor, torch.Tensor]:

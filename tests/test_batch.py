@@ -19,7 +19,9 @@ def some_scored(size: int, prompt: int = 3, response: int = 4) -> ScoredRollout:
     each = torch.arange(size)
     asked = PromptBatch(torch.arange(size * prompt).view(size, prompt), torch.rand(size, prompt) > 0.5, each, each // 2)
     said = torch.arange(size * response).view(size, response)
-    rollout = Rollout(asked, said, said % 3 > 0, torch.randn(size, response), torch.arange(size) % 2 > 0)
+    rollout = Rollout(
+        asked, said, said % 3 > 0, torch.randn(size, response), torch.arange(size) % 2 > 0, torch.arange(size)
+    )
     return ScoredRollout(
         rollout, torch.randn(size), torch.randn(size, 2), torch.rand(size) > 0.5, torch.randn(size, response)
     )

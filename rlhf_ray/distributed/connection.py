@@ -57,16 +57,16 @@ def disconnect() -> None:
         ray.shutdown()
 
 
-def check_resources(cluster: Cluster, section: str = "cluster") -> None:
-    """Raises BadInput, naming the config's section, where the cluster as a whole is too small for the plan.
+def check_resources(cluster: Cluster, seats: int, section: str = "cluster") -> None:
+    """Raises BadInput, naming the config's section, where the cluster as a whole has no room for so many seats.
 
     Nobody waits for what never comes.
     """
     have = ray.cluster_resources()
     for kind, each, field in (("CPU", cluster.threads_each, "threads_each"), ("GPU", cluster.gpus_each, "gpus_each")):
-        need = cluster.seats * each
+        need = seats * each
         if need > have.get(kind, 0):
-            plan = f"{cluster.seats} seat(s) with {field}={each:g}"
+            plan = f"{seats} seat(s) with {field}={each:g}"
             raise BadInput(f"{section}: need {need:g} {kind}s ({plan}), have {have.get(kind, 0):g}")
 
 
@@ -93,14 +93,14 @@ def wait_for(refs: Sequence[Any], whom: str, deadline_s: float) -> list[Any]:
         raise ActorLost(f"{whom}: the actor died ({str(error).splitlines()[0]})") from error
 
 
-def environment(cluster: Cluster) -> dict[str, dict[str, str]]:
-    """The runtime environment of a process that computes on one of the cluster's seats.
+def environment(cluster: Cluster, threads: int | None = None) -> dict[str, dict[str, str]]:
+    """The runtime environment of a process that computes on one of the cluster's seats, by default with its threads.
 
     Freed memory is kept for the next step: to give it back and fault it in again costs a third of a step. Where a seat
     has no GPU, none is seen: what trains there would else take one that nobody gave it.
     """
     variables = {
-        "OMP_NUM_THREADS": str(cluster.threads_each),
+        "OMP_NUM_THREADS": str(threads or cluster.threads_each),
         "MALLOC_MMAP_THRESHOLD_": "1000000000",
         "MALLOC_TRIM_THRESHOLD_": "2000000000",
         "MALLOC_TOP_PAD_": "67108864",

@@ -37,12 +37,12 @@ def fit(work: Callable[..., None], arguments: dict[str, Any], config: RunConfig,
         work(**arguments, folder=str(folder), savepoints=OnDisk(scratch / "savepoints"))
         return
     connect()
-    check_resources(config.cluster)
-    storage = scratch / "ray-train"
+    check_resources(config.cluster, config.seats)
+    threads, storage = config.cluster.fitting_threads, scratch / "ray-train"
     storage.mkdir(parents=True, exist_ok=True)
 
     def loop(arguments: dict[str, Any]) -> None:
-        torch.set_num_threads(config.threads)
+        torch.set_num_threads(threads)
         with tempfile.TemporaryDirectory() as place:
             savepoints = Reported(Path(place))
             if savepoints.has_result():
@@ -107,14 +107,14 @@ def _trainer(
         scaling_config=ScalingConfig(
             num_workers=cluster.learners,
             use_gpu=bool(cluster.gpus_each),
-            resources_per_worker={"CPU": cluster.threads_each, "GPU": cluster.gpus_each},
+            resources_per_worker={"CPU": cluster.fitting_threads, "GPU": cluster.gpus_each},
         ),
         run_config=RunConfig(
             name=name,
             storage_path=str(storage),
             checkpoint_config=CheckpointConfig(num_to_keep=2),
             failure_config=FailureConfig(max_failures=2),
-            worker_runtime_env=environment(cluster),
+            worker_runtime_env=environment(cluster, cluster.fitting_threads),
         ),
     )
 

@@ -1,8 +1,8 @@
 """Groups of actors. Each has its worker's own methods, so the loop cannot tell one object from forty machines."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import ray
 import torch
@@ -15,8 +15,11 @@ from rlhf_ray.algorithms.kl import KlPenalty
 from rlhf_ray.batch import Batch, concat
 from rlhf_ray.distributed.connection import wait_for
 from rlhf_ray.experience import Estimates, Experience, Metrics, PromptBatch, Rollout, ScoredRollout
+from rlhf_ray.training.ahead import Later, Promise
 from rlhf_ray.weights import LocalWeights, Weights
 from rlhf_ray.workers.ranks import Ranks
+
+Kind = TypeVar("Kind", bound=Batch)
 
 
 @dataclass(frozen=True)
@@ -32,16 +35,40 @@ class RayWeights:
 
 
 @dataclass(frozen=True)
+class Begun(Generic[Kind]):
+    """A batch that actors are at work on: a call for each part, whose rows follow each other.
+
+    What it is made of has a name of its own, should that fail.
+    """
+
+    calls: Sequence[ObjectRef]
+    parts: Sequence[range]
+    whom: str
+    deadline_s: float
+    of: "Begun[Any] | None" = None
+
+    def result(self) -> Kind:
+        if self.of:
+            self.of.result()
+        return concat(wait_for(self.calls, self.whom, self.deadline_s))
+
+
+@dataclass(frozen=True)
 class SamplerGroup:
     actors: Sequence[ActorHandle]
     rows: int
     deadline_s: float
 
     def generate(self, prompts: PromptBatch, weights: Weights, seed: int) -> Rollout:
-        def call(actor: ActorHandle, part: PromptBatch) -> ObjectRef:
-            return actor.generate.remote(part, weights, seed)
+        return self.begin(prompts, weights, seed).result()
 
-        return _spread(call, self.actors, prompts, self.rows, "sampler.generate", self.deadline_s)
+    def begin(self, prompts: PromptBatch, weights: Weights, seed: int) -> Begun[Rollout]:
+        parts = _deal(len(prompts), self.rows, len(self.actors))
+        calls = [
+            actor.generate.remote(prompts[part.start : part.stop], weights, seed)
+            for actor, part in zip(self.actors, parts, strict=False)
+        ]
+        return Begun(calls, parts, "sampler.generate", self.deadline_s)
 
 
 @dataclass(frozen=True)
@@ -51,10 +78,24 @@ class ScorerGroup:
     deadline_s: float
 
     def score(self, rollout: Rollout) -> ScoredRollout:
-        def call(actor: ActorHandle, part: Rollout) -> ObjectRef:
-            return actor.score.remote(part)
+        parts = _deal(len(rollout), self.rows, len(self.actors))
+        calls = [
+            actor.score.remote(rollout[part.start : part.stop]) for actor, part in zip(self.actors, parts, strict=False)
+        ]
+        return concat(wait_for(calls, "scorer.score", self.deadline_s))
 
-        return _spread(call, self.actors, rollout, self.rows, "scorer.score", self.deadline_s)
+    def begin(self, rollout: Promise[Rollout]) -> Promise[ScoredRollout]:
+        """Each scorer begins once the parts are there that its rows are in; they do not pass through this process."""
+        if not isinstance(rollout, Begun):
+            return Later(lambda: self.score(rollout.result()))
+        parts = _deal(rollout.parts[-1].stop, self.rows, len(self.actors))
+        calls = []
+        for actor, part in zip(self.actors, parts, strict=False):
+            near = [place for place, given in enumerate(rollout.parts) if _overlap(given, part)]
+            first = rollout.parts[near[0]].start
+            needed = [rollout.calls[place] for place in near]
+            calls.append(actor.__ray_call__.remote(score_rows, part.start - first, part.stop - first, *needed))
+        return Begun(calls, parts, "scorer.score", self.deadline_s, of=rollout)
 
 
 @dataclass(frozen=True)
@@ -111,19 +152,20 @@ class LearnerGroup:
         return wait_for(refs, f"learner.{method}", self.deadline_s)
 
 
-def _spread(
-    call: Callable[[ActorHandle, Any], ObjectRef],
-    actors: Sequence[ActorHandle],
-    batch: Batch,
-    rows: int,
-    whom: str,
-    deadline_s: float,
-) -> Any:
-    """Deal whole work items of `rows` rows to the actors and join their answers in order.
+def _deal(count: int, rows: int, actors: int) -> list[range]:
+    """The rows of each actor, in order: whole work items of `rows` rows.
 
     Items stay whole so that the number of actors changes who computes, never what.
     """
-    items = -(-len(batch) // rows)
-    size = -(-items // len(actors)) * rows
-    refs = [call(actor, part) for actor, part in zip(actors, batch.split(size), strict=False)]
-    return concat(wait_for(refs, whom, deadline_s))
+    items = -(-count // rows)
+    size = -(-items // actors) * rows
+    return [range(start, min(start + size, count)) for start in range(0, count, size)]
+
+
+def _overlap(one: range, other: range) -> bool:
+    return one.start < other.stop and other.start < one.stop
+
+
+def score_rows(scorer: Any, start: int, stop: int, *parts: Rollout) -> ScoredRollout:
+    """What a scorer does with rows of a rollout that came in parts. Runs in its actor."""
+    return scorer.score(concat(parts)[start:stop])

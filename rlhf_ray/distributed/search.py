@@ -112,7 +112,7 @@ def _connect(search: Search) -> None:
     seats = Cluster(samplers=search.concurrent, threads_each=search.threads_each, gpus_each=search.gpus_each)
     disconnect()
     connect(environment(seats))
-    check_resources(seats, "search")
+    check_resources(seats, search.concurrent, "search")
 
 
 def _fit(task: Task, search: Search, told: Told, space: dict[str, Any], plan: dict[str, Any]) -> None:

@@ -14,7 +14,8 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from rlhf_ray.distributed.connection import check_resources, connect, environment, wait_for
 from rlhf_ray.distributed.groups import LearnerGroup, SamplerGroup, ScorerGroup
 from rlhf_ray.runs import Cluster, RunConfig
-from rlhf_ray.training.ppo import Improves, Judges, Speaks
+from rlhf_ray.training.ahead import Judges, Speaks
+from rlhf_ray.training.ppo import Improves
 from rlhf_ray.training.reference import OwnReference
 from rlhf_ray.workers.learner import Learner
 from rlhf_ray.workers.rewards import check_members
@@ -67,32 +68,37 @@ class LocalTeam(Team):
 
 
 class RayTeam(Team):
-    """Workers are actors. Actor number i of a role sits on seat i."""
+    """Workers are actors. Actor number i of a role sits on seat i; where nobody learns, all seats speak and judge.
 
-    def __init__(self, config: RunConfig, cluster: Cluster, seats: PlacementGroup) -> None:
+    Learners that improve while others speak sit on the seats behind those.
+    """
+
+    def __init__(self, config: RunConfig, cluster: Cluster, seats: PlacementGroup, learns: bool) -> None:
         super().__init__(config)
         self.cluster = cluster
         self.seats = seats
+        self.samplers, self.scorers = (cluster.samplers, cluster.scorers) if learns else (config.seats, config.seats)
         self.actors: list[Any] = []
         self.device = "cuda" if cluster.gpus_each else "cpu"
 
     def sampler(self, model: str) -> Speaks:
         c = self.config
-        actors = self._hire(self.cluster.samplers, Sampler, model, c.sampling, c.seed, self.device)
+        actors = self._hire(range(self.samplers), Sampler, model, c.sampling, c.seed, self.device)
         return SamplerGroup(actors, c.sampling.rows, self.cluster.deadline_s)
 
     def scorer(self, reward: str, reference: str, *, has_reference: bool = True) -> Judges:
         c = self.config
         check_members(c.scoring.rewards, reward)
         arguments = (reward, reference, c.scoring, c.sampling.temperature, self.device, has_reference)
-        actors = self._hire(self.cluster.scorers, Scorer, *arguments)
+        actors = self._hire(range(self.scorers), Scorer, *arguments)
         return ScorerGroup(actors, c.scoring.rows, self.cluster.deadline_s)
 
     def learner(self, policy: str, critic: str | None) -> Improves:
         c = self.config
         schedule = (c.sampling.temperature, c.seed, c.ppo.steps)
         arguments = (policy, critic, c.learning, *schedule, self.device, c.adapters, self.cluster.shard)
-        actors = self._hire(self.cluster.learners, Learner, *arguments, restarts=0)
+        seats = range(c.first_learning_seat, c.first_learning_seat + self.cluster.learners)
+        actors = self._hire(seats, Learner, *arguments, restarts=0)
         if len(actors) > 1:
             self.introduce(actors, self.cluster.deadline_s)
         return LearnerGroup(actors, c.learning.minibatch, self.cluster.deadline_s, self.cluster.shard)
@@ -109,12 +115,12 @@ class RayTeam(Team):
             ray.kill(actor)
         remove_placement_group(self.seats)
 
-    def _hire(self, count: int, worker: type, *arguments: Any, restarts: int = 3) -> list[Any]:
+    def _hire(self, seats: range, worker: type, *arguments: Any, restarts: int = 3) -> list[Any]:
         """Samplers and scorers restart alone and repeat the call: what they compute depends on its arguments only.
 
         A learner has a state that a restart would lose, so it does not restart.
         """
-        hired = [self._hire_one(seat, worker, arguments, restarts) for seat in range(count)]
+        hired = [self._hire_one(seat, worker, arguments, restarts) for seat in seats]
         self.actors += hired
         return hired
 
@@ -131,20 +137,21 @@ class RayTeam(Team):
 
 
 @contextlib.contextmanager
-def assemble(config: RunConfig) -> Iterator[Team]:
-    """The team of a stage; its actors are dismissed at the end. Raises BadInput where the cluster is too small."""
+def assemble(config: RunConfig, *, learns: bool = True) -> Iterator[Team]:
+    """The team of a stage, in which perhaps nobody learns; its actors are dismissed at the end.
+
+    Raises BadInput where the cluster is too small.
+    """
     cluster = config.cluster
     if cluster == "none":
         yield LocalTeam(config)
         return
     connect()
-    check_resources(cluster)
-    seats = placement_group(
-        [{"CPU": cluster.threads_each, "GPU": cluster.gpus_each}] * cluster.seats, strategy="SPREAD"
-    )
-    team = RayTeam(config, cluster, seats)
+    check_resources(cluster, config.seats)
+    seats = placement_group([{"CPU": cluster.threads_each, "GPU": cluster.gpus_each}] * config.seats, strategy="SPREAD")
+    team = RayTeam(config, cluster, seats, learns)
     try:
-        wait_for([seats.ready()], f"a place for {cluster.seats} seats", cluster.deadline_s)
+        wait_for([seats.ready()], f"a place for {config.seats} seats", cluster.deadline_s)
         yield team
     finally:
         team.dismiss()

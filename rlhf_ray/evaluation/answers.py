@@ -5,8 +5,8 @@ from transformers import PreTrainedTokenizerBase
 from rlhf_ray.data.tables import Row
 from rlhf_ray.experience import Rollout, ScoredRollout
 from rlhf_ray.text import decode_responses, encode_prompts
+from rlhf_ray.training.ahead import Speaks
 from rlhf_ray.training.assess import response_kl
-from rlhf_ray.training.ppo import Speaks
 from rlhf_ray.weights import Weights
 
 

@@ -78,6 +78,7 @@ def decode(
     *,
     temperature: float,
     eos: int,
+    version: int = 0,
 ) -> Rollout:
     """Draw one response a prompt by inverse CDF: the number in `uniforms` decides each token, nothing else does.
 
@@ -120,7 +121,7 @@ def decode(
             rows, running, attended = rows[kept], running[kept], attended[kept]
             step_tokens, step_positions = step_tokens[kept], step_positions[kept]
     ended = (mask & (tokens == eos)).any(1)
-    return Rollout(prompt, tokens, mask, logprobs, ended)
+    return Rollout(prompt, tokens, mask, logprobs, ended, torch.full_like(prompt.sample, version))
 
 
 def inverse_cdf(logprobs: Float[Tensor, "B V"], uniform: Float[Tensor, "B"]) -> Int[Tensor, "B"]:

@@ -43,7 +43,7 @@ class Returns(Config):
     gamma: float = Field(1.0, gt=0, le=1, description="Discount a token.")
     lam: float = Field(0.95, ge=0, le=1, description="GAE's lambda.")
     importance_limit: float = Field(
-        2.0, ge=1, description="Most that a token may weigh that another policy said; of use in a replay only."
+        2.0, ge=1, description="Most that a token may weigh that an older or another policy said (ppo.lead, replay)."
     )
     whiten_rewards: bool = Field(False, description="Give the rewards of a batch variance 1; their mean stays.")
 

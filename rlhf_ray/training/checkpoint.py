@@ -14,9 +14,11 @@ from typing import Protocol
 from rlhf_ray.alarm import Tripped
 from rlhf_ray.algorithms.kl import KlState
 from rlhf_ray.durable import is_whole, publish, read_manifest
+from rlhf_ray.weights import Weights, read_weights, write_weights
 
 KEPT = 2  # the newest ones: should the last be damaged later, there is another
 STATE = "progress.json"
+OLDER = "older-"  # the files of weights that a rollout begun ahead is spoken with
 log = logging.getLogger(__name__)
 
 
@@ -24,11 +26,13 @@ log = logging.getLogger(__name__)
 class Progress:
     """How far a run is: iterations that are done, and the KL coefficient of the next one.
 
-    With the learner's own state this is all there is: prompts, samples and minibatches follow from seed and step.
+    With the learner's own state this is all there is: prompts, samples and minibatches follow from seed and step. Where
+    rollouts are begun ahead, those of the next steps are begun again, with the weights `older` than the learner's.
     """
 
     step: int
     kl: KlState
+    older: tuple[Weights, ...] = ()
 
 
 class Remembers(Protocol):
@@ -59,6 +63,8 @@ class Checkpoints:
         learner.remember(str(workplace))
         state = {"step": progress.step, "kl_coef": progress.kl.coef}
         (workplace / STATE).write_text(json.dumps(state), encoding="utf-8")
+        for weights in progress.older:
+            write_weights(weights.fetch(), workplace / f"{OLDER}{weights.version:06d}.npz")
         publish(workplace, place, _versions())
         for old in self._all()[:-KEPT]:
             shutil.rmtree(old)
@@ -72,7 +78,8 @@ class Checkpoints:
             _compare_versions(place)
             learner.recall(str(place))
             state = json.loads((place / STATE).read_text(encoding="utf-8"))
-            return Progress(state["step"], KlState(state["kl_coef"]))
+            older = tuple(read_weights(path) for path in sorted(place.glob(f"{OLDER}*")))
+            return Progress(state["step"], KlState(state["kl_coef"]), older)
         return None
 
     @contextmanager

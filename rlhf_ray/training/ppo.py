@@ -1,7 +1,7 @@
 """Proximal policy optimization, as a walk: speak, judge, remember, blame and credit, improve."""
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Literal, Protocol
 
 from jaxtyping import Float
 from pydantic import Field
@@ -11,7 +11,8 @@ from rlhf_ray.alarm import Alarm, Tripped, happening_at
 from rlhf_ray.algorithms.kl import KlPenalty, KlState
 from rlhf_ray.config import Config
 from rlhf_ray.data.prompts import PromptStream
-from rlhf_ray.experience import Estimates, Experience, Metrics, PromptBatch, Rollout, ScoredRollout
+from rlhf_ray.experience import Estimates, Experience, Metrics, Rollout, ScoredRollout
+from rlhf_ray.training.ahead import Ahead, Judges, Promise, Speaks, begin, check_version, lag_of, version_of
 from rlhf_ray.training.assess import Returns, assess, control, correct, describe, penalty
 from rlhf_ray.training.checkpoint import Checkpoints, Progress, Remembers
 from rlhf_ray.weights import Weights
@@ -25,14 +26,10 @@ class PPO(Config):
     steps: int = Field(60, ge=1, description="Iterations.")
     episodes: int = Field(128, ge=1, description="Responses an iteration.")
     samples_per_prompt: int = Field(1, ge=1, description="Responses to each prompt; the others go to other prompts.")
-
-
-class Speaks(Protocol):
-    def generate(self, prompts: PromptBatch, weights: Weights, seed: int) -> Rollout: ...
-
-
-class Judges(Protocol):
-    def score(self, rollout: Rollout) -> ScoredRollout: ...
+    lead: Literal[0, 1] = Field(
+        0,
+        description="Rollouts begun while the learner improves; with 1 they are spoken with weights one update older.",
+    )
 
 
 class Improves(Remembers, Protocol):
@@ -57,7 +54,7 @@ def train(
     returns: Returns,
     report: Report,
     checkpoints: Checkpoints,
-    begin: Progress | None = None,
+    progress: Progress | None = None,
     *,
     on_policy: bool = True,
 ) -> None:
@@ -66,25 +63,30 @@ def train(
     The workers may be plain objects or groups of actors. A sampler that does not speak with the learner's weights, such
     as a recording, is not `on_policy`. Raises Tripped where the run must not go on.
     """
-    weights = learner.weights()
-    done, kl = (begin.step, begin.kl) if begin else (0, KlState(returns.kl_coef))
+    done, kl, older = (progress.step, progress.kl, progress.older) if progress else (0, KlState(returns.kl_coef), ())
+
+    def speak(step: int, weights: Weights) -> Promise[ScoredRollout]:
+        return begin(sampler, scorer, prompts.batch(step - 1), weights, seed=step)
+
+    rollouts = Ahead(speak, ppo.lead, ppo.steps, done, older)
     for step in range(done + 1, ppo.steps + 1):
         with happening_at(step):
-            rollout = sampler.generate(prompts.batch(step - 1), weights, seed=step)
-            scored = scorer.score(rollout)
+            scored = rollouts.take(learner.weights())
+            rollout, lag = scored.rollout, lag_of(step, scored.rollout)
             old = learner.estimate(rollout)
             experience = assess(scored, old, returns, kl)
             if on_policy:
+                check_version(step, rollout, version_of(step, ppo.lead))
+            if on_policy and lag == 0:
                 check_delivered(step, rollout, old)
             else:
                 experience = correct(experience, returns.importance_limit)
             update = learner.update(experience, penalty(returns, kl))
-            weights = learner.weights()
-            metrics = describe(scored, experience, kl) | update
+            metrics = describe(scored, experience, kl) | update | ({"rollout/lag": float(lag)} if on_policy else {})
         is_good = report(step, scored, metrics)
         kl = control(kl, metrics["objective/kl"], returns, ppo.episodes)
         if is_good:
-            checkpoints.save_if_due(Progress(step, kl), ppo.steps, learner)
+            checkpoints.save_if_due(Progress(step, kl, rollouts.older), ppo.steps, learner)
     check_finished(ppo.steps, learner)
 
 

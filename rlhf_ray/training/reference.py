@@ -3,7 +3,8 @@
 from dataclasses import dataclass, replace
 
 from rlhf_ray.experience import Rollout, ScoredRollout
-from rlhf_ray.training.ppo import Improves, Judges
+from rlhf_ray.training.ahead import Judges
+from rlhf_ray.training.ppo import Improves
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from rlhf_ray.weights import Weights
 from rlhf_ray.workers.sampler import Sampling
 
 NO_REPLAY = "none"  # the config's word for a run that samples
+NOBODYS = -1  # the version of weights that are none of this run's
 LogProb = Annotated[float, Field(le=1e-3, allow_inf_nan=False)]  # 0 at most, give or take a rounding
 
 
@@ -108,4 +109,5 @@ def _rollout(rows: list[Said], tokenizer: PreTrainedTokenizerBase, sampling: Sam
         mask[place, :length] = True
     sample = torch.tensor([row.sample for row in rows])
     ended = torch.tensor([row.ended for row in rows])
-    return Rollout(PromptBatch(asked.tokens, asked.mask, sample, group), tokens, mask, logprobs, ended)
+    prompt = PromptBatch(asked.tokens, asked.mask, sample, group)
+    return Rollout(prompt, tokens, mask, logprobs, ended, torch.full_like(sample, NOBODYS))

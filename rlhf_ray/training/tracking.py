@@ -21,6 +21,7 @@ ROLLOUT = pa.schema(
     [
         ("step", pa.int32()),
         ("sample", pa.int32()),
+        ("version", pa.int32()),
         ("prompt", pa.string()),
         ("completion", pa.string()),
         ("ended", pa.bool_()),
@@ -102,6 +103,7 @@ class Tracker:
         columns = {
             "step": [step] * len(rollout),
             "sample": rollout.prompt.sample.tolist(),
+            "version": rollout.version.tolist(),
             "prompt": decode_prompts(self.tokenizer, rollout.prompt),
             "completion": decode_responses(self.tokenizer, rollout),
             "ended": rollout.ended.tolist(),

@@ -45,8 +45,8 @@ class Sampler:
 
     def _decode(self, item: PromptBatch, seed: int) -> Rollout:
         uniforms = self._uniforms(item.sample, seed).to(self.device)
-        temperature = self.sampling.temperature
-        return decode(self.policy, item.to(self.device), uniforms, temperature=temperature, eos=self.eos).to("cpu")
+        how = {"temperature": self.sampling.temperature, "eos": self.eos, "version": self.version}
+        return decode(self.policy, item.to(self.device), uniforms, **how).to("cpu")
 
     def _uniforms(self, samples: Tensor, seed: int) -> Float[Tensor, "B R"]:
         """Each sample's own random numbers, from (run, iteration, sample)."""

@@ -43,6 +43,7 @@ class Run:
         self.sampler = Sampler(policy, SAMPLING, run_seed=3)
         self.judge = Judge()
         self.on_policy = True
+        self.lead = 0
         self.lora: Lora | None = None
         self.opinion: Callable[[ScoredRollout], Metrics] = lambda scored: {}
         self.prepare: Callable[[Learner], None] = lambda learner: None
@@ -84,7 +85,7 @@ class Run:
             OwnReference(self.judge, self.learner) if self.lora else self.judge,
             self.learner,
             self.stream(episodes, 4 if returns.needs_groups else 1),
-            PPO(steps=steps, episodes=episodes),
+            PPO(steps=steps, episodes=episodes, lead=self.lead),
             returns,
             report,
             checkpoints,

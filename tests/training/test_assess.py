@@ -24,7 +24,7 @@ def judged(seed: int, lengths: list[int]) -> tuple[ScoredRollout, CriticEstimate
     prompt = PromptBatch(
         tokens[:, :2], mask[:, :1].expand(-1, 2), torch.arange(len(lengths)), torch.arange(len(lengths)) // 2
     )
-    rollout = Rollout(prompt, tokens, mask, logprobs, torch.tensor(lengths) < 4)
+    rollout = Rollout(prompt, tokens, mask, logprobs, torch.tensor(lengths) < 4, torch.zeros_like(prompt.sample))
     scores = torch.randn(len(lengths), generator=generator)
     return ScoredRollout(rollout, scores, scores[:, None], scores.abs() > 1, ref), CriticEstimates(logprobs, values)
 

@@ -44,16 +44,17 @@ def checkpoints(tmp_path: Path) -> Checkpoints:
 
 
 @pytest.mark.parametrize(
-    ("returns", "lora"),
-    [(STEERED, None), (Returns(advantage="rloo"), None), (STEERED, Lora())],
-    ids=["gae", "rloo", "lora"],
+    ("returns", "lora", "lead"),
+    [(STEERED, None, 0), (STEERED, None, 1), (Returns(advantage="rloo"), None, 0), (STEERED, Lora(), 1)],
+    ids=["gae", "gae ahead", "rloo", "lora ahead"],
 )
 @pytest.mark.parametrize("until", range(1, STEPS))
 def test_a_run_that_was_broken_off_ends_as_the_undisturbed_one(
-    new_run: Callable, until: int, returns: Returns, lora: Lora | None
+    new_run: Callable, until: int, returns: Returns, lora: Lora | None, lead: int
 ) -> None:
     whole, broken = new_run(), new_run()
     whole.lora = broken.lora = lora
+    whole.lead = broken.lead = lead
     whole.train(steps=STEPS, returns=returns)
     with pytest.raises(KeyboardInterrupt):
         broken.train(steps=STEPS, returns=returns, until=until)

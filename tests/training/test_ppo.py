@@ -35,6 +35,14 @@ class Deaf:
         return self.sampler.generate(prompts, self.first, seed)
 
 
+class Liar(Deaf):
+    """The same, but it says that it spoke with those it was given."""
+
+    def generate(self, prompts: PromptBatch, weights: Weights, seed: int) -> Rollout:
+        rollout = super().generate(prompts, weights, seed)
+        return replace(rollout, version=torch.full_like(rollout.version, weights.version))
+
+
 class Attentive:
     """A sampler that remembers what it was asked, and with which seed."""
 
@@ -101,9 +109,15 @@ def test_the_coefficient_is_steered_only_where_there_is_a_target(
 
 def test_a_sampler_that_new_weights_never_reach_is_noticed(run: Any) -> None:
     run.sampler = Deaf(run.sampler)
-    with pytest.raises(RuntimeError, match="expected the same weights on both sides"):
+    with pytest.raises(Tripped, match=r"weights at step 2: the sampler spoke with version 0 .* expected version 1"):
         run.train(steps=3, lr=1e-2)
     assert len(run.metrics) == 1  # in the first iteration the first weights are the right ones
+
+
+def test_a_sampler_that_has_other_weights_than_it_says_is_noticed(run: Any) -> None:
+    run.sampler = Liar(run.sampler)
+    with pytest.raises(Tripped, match=r"weights at step 2: .* expected the same weights on both sides"):
+        run.train(steps=3, lr=1e-2)
 
 
 @pytest.mark.parametrize("change", [0.5, -0.5, math.nan])
@@ -148,7 +162,7 @@ def test_adapters_learn_it_too_and_the_base_stays_as_it_was(run: Any, advantage:
 
 
 def test_a_sampler_that_new_adapters_never_reach_is_noticed(run: Any) -> None:
-    run.sampler, run.lora = Deaf(run.sampler), Lora()
+    run.sampler, run.lora = Liar(run.sampler), Lora()
     with pytest.raises(RuntimeError, match="expected the same weights on both sides"):
         run.train(steps=4, lr=3e-2)
 
