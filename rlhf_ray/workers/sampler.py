@@ -9,7 +9,7 @@ from rlhf_ray.batch import concat
 from rlhf_ray.config import Config
 from rlhf_ray.experience import PromptBatch, Rollout
 from rlhf_ray.models.loading import load_causal, load_tokenizer
-from rlhf_ray.models.policy import decode
+from rlhf_ray.models.decoding import decode
 from rlhf_ray.seeds import derive
 from rlhf_ray.weights import Weights, unpack
 
