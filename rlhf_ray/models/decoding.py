@@ -28,8 +28,8 @@ def decode(
 ) -> Rollout:
     """Draw one response a prompt by inverse CDF: the number in `uniforms` decides each token, nothing else does.
 
-    A row ends with `eos`, which belongs to its response; `version` is that of the model's weights. The model must attend to all that came before
-    (`check_attention`).
+    A row ends with `eos`, which belongs to its response; `version` is that of the model's weights. The model must
+    attend to all that came before (`workers/engines/own.py` checks it).
     """
     size, width = uniforms.shape
     tokens = torch.full((size, width), eos, device=uniforms.device)
@@ -94,7 +94,9 @@ class Speakers:
         free = (~going[:count]).nonzero()[:, 0]
         movers = count + going[count:].nonzero()[:, 0]
         self.room.move(movers, free)
-        self.lengths, self.bias, *kept = (_moved(part, movers, free, count) for part in (self.lengths, self.bias, *numbers))
+        self.lengths, self.bias, *kept = (
+            _moved(part, movers, free, count) for part in (self.lengths, self.bias, *numbers)
+        )
         return tuple(kept)
 
     def _ask(self, tokens: Tensor, bias: Tensor, places: Tensor, room: Room) -> Float[Tensor, "b V"]:

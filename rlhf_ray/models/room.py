@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor
 from transformers import Cache, PreTrainedConfig
 from transformers.cache_utils import CacheLayerMixin
@@ -43,7 +42,7 @@ class _Layer(CacheLayerMixin):
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         self.keys, self.values = (
-            states.new_zeros(self.rows, states.shape[1], self.columns, states.shape[3])
+            states.new_empty(self.rows, states.shape[1], self.columns, states.shape[3])
             for states in (key_states, value_states)
         )
         self.is_initialized = True
@@ -53,6 +52,8 @@ class _Layer(CacheLayerMixin):
             self.lazy_initialization(key_states, value_states)
         rows, first, start = self.place.rows, self.place.first, self.place.start
         self.stop = start + key_states.shape[2]
+        if first == start:  # a prompt is read: what lies before it is hidden, but must be a number
+            self.keys[rows, :, :first] = self.values[rows, :, :first] = 0.0
         self.keys[rows, :, start : self.stop] = key_states
         self.values[rows, :, start : self.stop] = value_states
         return self.keys[rows, :, first : self.stop], self.values[rows, :, first : self.stop]

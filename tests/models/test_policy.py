@@ -14,8 +14,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from rlhf_ray.experience import PromptBatch, Rollout
-from rlhf_ray.models.loading import load_causal, load_tokenizer
 from rlhf_ray.models.decoding import decode, inverse_cdf
+from rlhf_ray.models.loading import load_causal, load_tokenizer
 from rlhf_ray.models.policy import positions, response_logprobs
 
 EOS, PAD = 0, 1
