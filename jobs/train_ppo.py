@@ -1,5 +1,6 @@
 """Improve the SFT model with PPO against the reward model. A stopped run goes on from its newest checkpoint."""
 
+from functools import partial
 from pathlib import Path
 
 from rlhf_ray.data.prompts import PromptStream
@@ -47,8 +48,8 @@ def train_ppo(run: Run, folder: Path) -> None:
                     progress(step, ppo.steps, {name: metrics[f"objective/{name}"] for name in ("scores", "kl")})
                     return watch(tracker.history, config.tripwires, warn)
 
-                workers, is_live = (sampler, scorer, learner), recording is None
-                train(*workers, prompts, ppo, config.returns, report, checkpoints, begin, on_policy=is_live)
+                learn = partial(train, on_policy=recording is None, tolerance=config.sampling.tolerance)
+                learn(sampler, scorer, learner, prompts, ppo, config.returns, report, checkpoints, begin)
                 tracker.finish()
             learner.save(str((folder / "policy").resolve()))
 

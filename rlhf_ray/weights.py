@@ -1,13 +1,14 @@
 """A version of the policy, wherever its tensors may lie."""
 
-import hashlib
-from collections.abc import Iterable
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import torch
+import xxhash
 from torch import Tensor, nn
 
 
@@ -36,24 +37,37 @@ class Weights(Protocol):
 
 
 def pack(parameters: Iterable[Tensor], version: int) -> LocalWeights:
-    flat = torch.cat([parameter.detach().reshape(-1).float().cpu() for parameter in parameters])
-    buffer = flat.numpy()
+    """One pass over the parameters, wherever they lie: each is copied to its place, and converted on the way."""
+    tensors = list(parameters)
+    buffer = np.empty(sum(tensor.numel() for tensor in tensors), dtype=np.float32)
+    for tensor, part in zip(tensors, torch.from_numpy(buffer).split([t.numel() for t in tensors]), strict=True):
+        part.view_as(tensor).copy_(tensor.detach())
     return LocalWeights(version, buffer, checksum(buffer))
 
 
 def unpack(weights: LocalWeights, model: nn.Module) -> None:
     """Copy the weights into the model. Raises ValueError where they do not fit or did not arrive as they were sent."""
-    size = sum(p.numel() for p in model.parameters())
-    if weights.buffer.size != size:
-        raise ValueError(f"weights: expected {size} parameters, got {weights.buffer.size}")
+    parameters = list(model.parameters())
+    with torch.no_grad():
+        for parameter, part in zip(parameters, arrived(weights, [p.shape for p in parameters]), strict=True):
+            parameter.copy_(part)
+
+
+def arrived(weights: LocalWeights, shapes: Sequence[torch.Size]) -> Iterator[Tensor]:
+    """Views on the buffer in these shapes, to read only. Raises ValueError where they do not fill it, or it changed."""
+    sizes = [shape.numel() for shape in shapes]
+    if weights.buffer.size != sum(sizes):
+        raise ValueError(f"weights: expected {sum(sizes)} parameters, got {weights.buffer.size}")
     if checksum(weights.buffer) != weights.checksum:
         raise ValueError(f"weights: version {weights.version} is not what the learner sent (checksum differs)")
-    start = 0
-    with torch.no_grad():
-        for parameter in model.parameters():
-            part = weights.buffer[start : start + parameter.numel()]
-            parameter.copy_(torch.tensor(part).view_as(parameter))
-            start += parameter.numel()
+    return (part.view(shape) for part, shape in zip(as_tensor(weights.buffer).split(sizes), shapes, strict=True))
+
+
+def as_tensor(buffer: np.ndarray) -> Tensor:
+    """The buffer as a tensor, without a copy. What Ray hands out cannot be written to, of which torch would warn."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(buffer)
 
 
 def write_weights(weights: LocalWeights, path: Path) -> None:
@@ -67,4 +81,5 @@ def read_weights(path: Path) -> LocalWeights:
 
 
 def checksum(buffer: np.ndarray) -> str:
-    return hashlib.blake2b(buffer.tobytes(), digest_size=16).hexdigest()
+    """128 bits that change with any bit of the buffer: against accidents, at the speed of memory; not against people."""
+    return xxhash.xxh3_128_hexdigest(memoryview(buffer))

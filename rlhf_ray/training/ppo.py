@@ -16,8 +16,7 @@ from rlhf_ray.training.ahead import Ahead, Judges, Promise, Speaks, begin, check
 from rlhf_ray.training.assess import Returns, assess, control, correct, describe, penalty
 from rlhf_ray.training.checkpoint import Checkpoints, Progress, Remembers
 from rlhf_ray.weights import Weights
-
-LOGPROB_TOLERANCE = 1e-2  # nats; two ways to compute one number in float32 stay well within it
+from rlhf_ray.workers.sampling import Sampling
 
 
 class PPO(Config):
@@ -57,11 +56,13 @@ def train(
     progress: Progress | None = None,
     *,
     on_policy: bool = True,
+    tolerance: float = Sampling().tolerance,
 ) -> None:
     """Improve the learner's policy until `ppo.steps` iterations are done, the first ones perhaps by an earlier run.
 
     The workers may be plain objects or groups of actors. A sampler that does not speak with the learner's weights, such
-    as a recording, is not `on_policy`. Raises Tripped where the run must not go on.
+    as a recording, is not `on_policy`; one that does finds each token as likely as the learner, within `tolerance`
+    nats. Raises Tripped where the run must not go on.
     """
     done, kl, older = (progress.step, progress.kl, progress.older) if progress else (0, KlState(returns.kl_coef), ())
 
@@ -78,7 +79,7 @@ def train(
             if on_policy:
                 check_version(step, rollout, version_of(step, ppo.lead))
             if on_policy and lag == 0:
-                check_delivered(step, rollout, old)
+                check_delivered(step, rollout, old, tolerance)
             else:
                 experience = correct(experience, returns.importance_limit)
             update = learner.update(experience, penalty(returns, kl))
@@ -90,10 +91,10 @@ def train(
     check_finished(ppo.steps, learner)
 
 
-def check_delivered(step: int, rollout: Rollout, old: Estimates) -> None:
-    """The sampler must have spoken with the learner's weights: both find each token equally likely."""
+def check_delivered(step: int, rollout: Rollout, old: Estimates, tolerance: float) -> None:
+    """The sampler must have spoken with the learner's weights: both find each token equally likely, within nats."""
     worst = float((rollout.logprobs - old.logprobs).abs().max())
-    if not worst <= LOGPROB_TOLERANCE:
+    if not worst <= tolerance:
         raise Tripped(
             Alarm(
                 "weights",

@@ -14,8 +14,9 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from rlhf_ray.experience import PromptBatch, Rollout
+from rlhf_ray.models.decoding import decode, inverse_cdf
 from rlhf_ray.models.loading import load_causal, load_tokenizer
-from rlhf_ray.models.policy import decode, inverse_cdf, positions, response_logprobs
+from rlhf_ray.models.policy import positions, response_logprobs
 
 EOS, PAD = 0, 1
 PROMPTS = [[5, 6, 7], [8], [9, 10, 11, 12, 13], [14, 15]]
@@ -195,7 +196,7 @@ def test_a_response_ends_with_its_end_of_text_or_runs_out_of_tokens(
 def test_every_token_is_drawn_as_often_as_it_is_likely() -> None:
     shares = torch.tensor([0.125, 0.5, 0.0, 0.25, 0.125], dtype=torch.float64)
     middles = (torch.arange(80, dtype=torch.float64) + 0.5) / 80
-    drawn = inverse_cdf(shares.log().expand(80, 5), middles)
+    drawn, _ = inverse_cdf(shares.log().expand(80, 5), middles)
     assert drawn.bincount(minlength=5).tolist() == [10, 40, 0, 20, 10]
     assert (drawn.diff() >= 0).all()
 
@@ -204,18 +205,18 @@ def test_a_token_begins_where_the_one_before_it_ends() -> None:
     logprobs = torch.tensor([0.25, 0.5, 0.25], dtype=torch.float64).log().expand(4, 3)
     near = 1e-12
     numbers = torch.tensor([0.25 - near, 0.25 + near, 0.75 - near, 0.75 + near], dtype=torch.float64)
-    assert inverse_cdf(logprobs, numbers).tolist() == [0, 1, 1, 2]
+    assert inverse_cdf(logprobs, numbers)[0].tolist() == [0, 1, 1, 2]
 
 
 def test_an_impossible_token_is_not_drawn_even_at_the_edges() -> None:
     logprobs = torch.tensor([0.0, 0.5, 0.0, 0.5, 0.0], dtype=torch.float64).log().expand(2, 5)
     edges = torch.tensor([0.0, 1 - 2**-53], dtype=torch.float64)
-    assert inverse_cdf(logprobs, edges).tolist() == [1, 3]
+    assert inverse_cdf(logprobs, edges)[0].tolist() == [1, 3]
 
 
 def test_rounding_of_the_probabilities_leaves_no_gap_at_the_end() -> None:
     logprobs = torch.tensor([[0.5, 0.5 - 1e-6, 0.0]]).log()  # they sum to a little less than 1
-    assert inverse_cdf(logprobs, torch.tensor([1 - 1e-9], dtype=torch.float64)).tolist() == [1]
+    assert inverse_cdf(logprobs, torch.tensor([1 - 1e-9], dtype=torch.float64))[0].tolist() == [1]
 
 
 def test_who_finds_all_tokens_equal_has_the_entropy_log_v(policy: PreTrainedModel, rollout_of: Callable) -> None:

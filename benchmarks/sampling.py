@@ -1,0 +1,165 @@
+"""The sampler against transformers' `generate` as TRL's PPO calls it, on the same prompts: tokens a CPU-second.
+
+TRL samples a fixed number of tokens, keeps the scores of each, and cuts the response at its first end-of-text. Both
+sides run in one process, in turn, on the threads that OMP_NUM_THREADS names; each figure is the median of several
+turns. The random models end where the benchmark says, after 33 tokens in the mean, and only what came before counts.
+
+    OMP_NUM_THREADS=1 .venv/bin/python benchmarks/sampling.py
+"""
+
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import torch
+from tables import RESULTS, head, line
+from torch import Tensor
+from transformers import GenerationConfig, GPT2Config, GPT2LMHeadModel, PreTrainedModel, set_seed
+
+from rlhf_ray.experience import PromptBatch, Rollout
+from rlhf_ray.incidents.world import make_prompts
+from rlhf_ray.models.activations import fuse_activations
+from rlhf_ray.models.decoding import decode
+from rlhf_ray.models.loading import load_causal, load_tokenizer
+from rlhf_ray.models.policy import response_logprobs
+from rlhf_ray.text import encode_prompts
+
+TURNS = 5
+MEAN, END_OF_TEXT = 33, 0
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model, prompts for it, and the numbers that decide what it says."""
+
+    name: str
+    model: Callable[[], PreTrainedModel]
+    prompts: PromptBatch
+    uniforms: Tensor
+    eos: int
+
+
+def random_case(name: str, layers: int, width: int, heads: int, vocabulary: int, rows: int, most: int) -> Case:
+    def model() -> PreTrainedModel:
+        set_seed(0)
+        ids = {"bos_token_id": END_OF_TEXT, "eos_token_id": END_OF_TEXT}
+        shape = {"n_layer": layers, "n_embd": width, "n_head": heads, "vocab_size": vocabulary, "n_positions": 256}
+        return GPT2LMHeadModel(GPT2Config(**shape, **ids, attn_implementation="eager")).eval()
+
+    numbers = torch.Generator().manual_seed(1)
+    lengths = torch.randint(20, 51, (rows,), generator=numbers)
+    tokens = torch.randint(1, vocabulary, (rows, 50), generator=numbers)
+    mask = torch.arange(50) >= 50 - lengths[:, None]
+    uniforms = torch.rand(rows, most, generator=numbers, dtype=torch.float64).clamp(min=0.01)
+    ends = torch.randint(2, 2 * MEAN, (rows,), generator=numbers)
+    uniforms[torch.arange(rows)[ends <= most], ends[ends <= most] - 1] = 0.0  # 0 draws token 0, which is end-of-text
+    each = torch.arange(rows)
+    return Case(name, model, PromptBatch(tokens, mask, each, each), uniforms, END_OF_TEXT)
+
+
+def shipped_case() -> Case:
+    tokenizer = load_tokenizer("shipped")
+    texts = [row["prompt"] for row in make_prompts(64, 0, heldout=False)]
+    uniforms = torch.rand(64, 80, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    prompts = encode_prompts(tokenizer, texts, 80)
+    return Case("shipped, real prompts", lambda: load_causal("shipped"), prompts, uniforms, tokenizer.eos_token_id)
+
+
+def own(model: PreTrainedModel, case: Case) -> Rollout:
+    return decode(model, case.prompts, case.uniforms, temperature=1.0, eos=case.eos)
+
+
+@torch.no_grad()
+def peer(model: PreTrainedModel, case: Case) -> Tensor:
+    how = GenerationConfig(
+        max_new_tokens=case.uniforms.shape[1],
+        do_sample=True,
+        temperature=1.0,
+        top_k=0,
+        top_p=1.0,
+        pad_token_id=case.eos,
+    )
+    model.generation_config.eos_token_id = None
+    left = int(case.prompts.mask.any(0).int().argmax())
+    output = model.generate(
+        input_ids=case.prompts.tokens[:, left:],
+        attention_mask=case.prompts.mask[:, left:].long(),
+        generation_config=how,
+        return_dict_in_generate=True,
+        output_scores=True,
+    )
+    return torch.stack(output.scores, 1)
+
+
+def seconds(work: Callable[[], object]) -> float:
+    began = time.process_time()
+    work()
+    return time.process_time() - began
+
+
+def in_turn(*works: Callable[[], object]) -> list[float]:
+    """CPU-seconds of each, the median over the turns; one turn before them warms up."""
+    turns = [[seconds(work) for work in works] for _ in range(TURNS + 1)][1:]
+    return [statistics.median(column) for column in zip(*turns, strict=True)]
+
+
+def measure(case: Case) -> list[str]:
+    plain, fused, half = case.model(), fuse_activations(case.model()), fuse_activations(case.model())
+    half.to(torch.bfloat16).set_attn_implementation("sdpa")
+    plain_half = case.model().to(torch.bfloat16)
+    plain_half.set_attn_implementation("sdpa")
+    said = own(fused, case)
+    theirs, ours, theirs_half, ours_half = in_turn(
+        lambda: peer(plain, case),
+        lambda: own(fused, case),
+        lambda: peer(plain_half, case),
+        lambda: own(half, case),
+    )
+    in_half = own(half, case)
+    tokens, half_tokens = int(said.mask.sum()), int(in_half.mask.sum())
+    with torch.no_grad():
+        away = (response_logprobs(fused, in_half, 1.0)[0] - in_half.logprobs)[in_half.mask].abs()
+    cells = []
+    for precision, before, after, count in (
+        ("fp32", theirs, ours, tokens),
+        ("bf16", theirs_half, ours_half, half_tokens),
+    ):
+        rates = [f"{tokens / before:,.0f}", f"{count / after:,.0f}", f"{count / after / (tokens / before):.1f}×"]
+        cells.append(line([case.name, precision, str(count), f"{before:.2f}", f"{after:.2f}", *rates]))
+    print(f"{case.name}: bf16 log-probabilities are {away.mean():.4f} nats off in the mean, {away.max():.3f} at most")
+    return cells
+
+
+def main() -> None:
+    cases = {
+        "tiny": lambda: random_case("4 × 256, V = 2,000, 64 rows", 4, 256, 4, 2_000, 64, 64),
+        "shipped": shipped_case,
+        "medium": lambda: random_case("6 × 768, V = 50,257, 16 rows", 6, 768, 12, 50_257, 16, 53),
+    }
+    columns = (
+        "model",
+        "precision",
+        "tokens",
+        "generate, CPU-s",
+        "own, CPU-s",
+        "generate, tokens/s",
+        "own, tokens/s",
+        "gain",
+    )
+    made = f"`python benchmarks/sampling.py`, {datetime.now(UTC).date()}, {platform.machine()}, "
+    made += f"{torch.get_num_threads()} of {os.cpu_count()} threads, torch {torch.__version__}"
+    lines = [made, "", *head(columns)]
+    for name in sys.argv[1:] or cases:
+        lines += measure(cases[name]())
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "sampling.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    print("\n".join(lines))
+
+
+if __name__ == "__main__":
+    main()
