@@ -71,7 +71,7 @@ def train(
     rollouts = Ahead(speak, ppo.lead, ppo.steps, done, older)
     for step in range(done + 1, ppo.steps + 1):
         with happening_at(step):
-            scored = rollouts.take(learner.weights())
+            scored = rollouts.take(learner.weights())  # spoken and judged, and the next ones begun
             rollout, lag = scored.rollout, lag_of(step, scored.rollout)
             old = learner.estimate(rollout)
             experience = assess(scored, old, returns, kl)
