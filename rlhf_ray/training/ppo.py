@@ -74,7 +74,7 @@ def train(
         with happening_at(step):
             weights = learner.weights()
             check_updates(weights.version, expected=step - 1)
-            scored = rollouts.take(weights)
+            scored = rollouts.take(weights)  # spoken and judged, and the next ones begun
             rollout, lag = scored.rollout, lag_of(step, scored.rollout)
             old = learner.estimate(rollout)
             experience = assess(scored, old, returns, kl)
