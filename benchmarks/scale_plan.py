@@ -24,6 +24,7 @@ class Machine:
     flops: float = 989e12  # bf16, dense
     bandwidth: float = 3350 * GB
     network: float = 50 * GB  # of a host of 8 GPUs, to the other hosts
+    nvlink: float = 450 * GB  # of a GPU, to the others of its host
     gpus_of_a_host: int = 8
     copy: float = 10 * GB  # of a host's memory, by one thread
     digest: float = 1 * GB  # BLAKE2b, by one thread
@@ -144,6 +145,20 @@ def through_the_store(model: Model, machine: Machine, samplers: int) -> float:
     return size * (2 / machine.copy + 2 / machine.digest + (hosts - 1) / machine.network)
 
 
+def shared_step(model: Model, machine: Machine) -> dict[str, float]:
+    """Seconds of learners that have split the models, for TOKENS_AT_ONCE each: computing, and what they exchange.
+
+    Weights are gathered in bf16 for the forward and for the backward pass; gradients are summed in float32.
+    """
+    exchanged = MODELS_THAT_LEARN * (2 * HALF + FLOAT) * model.parameters
+    operations = MODELS_THAT_LEARN * 8 * model.parameters * TOKENS_AT_ONCE
+    return {
+        "computing": operations / (machine.flops * machine.learning_share),
+        "within a host": exchanged / machine.nvlink,
+        "over hosts": exchanged / machine.network,
+    }
+
+
 def iteration(spent: dict[str, float], lead: int) -> float:
     """Seconds of an iteration: one phase after the other, or with a lead of 1 rollouts beside the update."""
     rollout = spent["generate"] + spent["score"]
@@ -188,9 +203,15 @@ def of_traffic() -> Iterator[list[str]]:
             yield [name, str(samplers), f"{moved['weights'] / GB:.1f}", *times, f"{moved['controller'] / GB:.3f}"]
 
 
+def of_sharing() -> Iterator[list[str]]:
+    yield ["model", f"computing on {TOKENS_AT_ONCE} tokens, s", "exchange within a host, s", "exchange over hosts, s"]
+    for name, model in MODELS.items():
+        yield [name, *(f"{each:.2f}" for each in shared_step(model, H100).values())]
+
+
 def tables() -> list[str]:
     """The tables in Markdown, in the order of the document."""
-    return ["\n".join(_table(list(rows))) for rows in (of_memory(), of_time(), of_traffic())]
+    return ["\n".join(_table(list(rows))) for rows in (of_memory(), of_time(), of_traffic(), of_sharing())]
 
 
 def _table(rows: list[list[str]]) -> Iterator[str]:

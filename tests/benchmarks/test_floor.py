@@ -1,16 +1,10 @@
 """The operations of an iteration, held against those that torch counts while a small model computes."""
 
-import sys
-from pathlib import Path
-
 import pytest
 import torch
+from floor import Cost, Rates, body, iteration, logits
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import GPT2Config, GPT2LMHeadModel
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
-
-from floor import Cost, Rates, body, iteration, logits
 from workload import SIZES, Size, hazard
 
 SMALL = Size(2, 32, 2, 60, episodes=3, prompt=(5, 9), response=4, mean_response=4, epochs=2)
