@@ -68,7 +68,7 @@ def _open_webui(record: Row) -> Row:
     return said | _origin(record)
 
 
-def _thread(messages: dict[str, Any], key: Any) -> Iterator[Row]:
+def _thread(messages: dict[Any, Any], key: Any) -> Iterator[Row]:
     """The message of that id, the one before it, and so on to the first."""
     seen: set[Any] = set()
     while isinstance(key, Hashable) and key not in seen and isinstance(message := messages.get(key), dict):
