@@ -6,7 +6,8 @@ from pathlib import Path
 from rlhf_ray.config import BadInput
 from rlhf_ray.distributed.search import confirm, search_space
 from rlhf_ray.evaluation.trials import conclude, rows_of, write_models, write_trials
-from rlhf_ray.feedback.lessons import Lessons, read_probes
+from rlhf_ray.feedback.lessons import Lessons
+from rlhf_ray.feedback.probes import read_probes
 from rlhf_ray.models.loading import context_length, fingerprint, load_tokenizer, resolve
 from rlhf_ray.runs import RunConfig
 from rlhf_ray.stages import Run, Stage, scratch_of
@@ -37,8 +38,10 @@ def search_reward(run: Run, folder: Path) -> None:
 def task_of(run: Run, search: Search, folder: Path) -> Task:
     """What all trials have in common. Raises BadInput where a text is too long for them."""
     config, sft, lessons = run.config, str(run.path("sft").resolve()), Lessons.read(run.path("thumbs"))
-    lessons.check(load_tokenizer(sft), min(config.first_training.most_tokens, context_length(sft)))
-    divided = split(lessons, read_probes(run.path("thumbs")), search.validation, config.seed)
+    tokenizer, most_tokens = load_tokenizer(sft), min(config.first_training.most_tokens, context_length(sft))
+    lessons.check(tokenizer, most_tokens)
+    probes = read_probes(run.path("thumbs", "validation_probes.parquet"), tokenizer, most_tokens)
+    divided = split(lessons, probes, search.validation, config.seed)
     backbones = {"sft": sft, "base": resolve(config.base)}
     return Task(str(folder), backbones, config.first_training, config.adapters, *divided, search.threads_each)
 

@@ -30,10 +30,10 @@ def measure(
     """Everything that is known of a reward model; what cannot be known of the rows that there are is None.
 
     `score` gives the raw log-odds of a thumb up. `heldout` has `prompt, completion, label` and perhaps `kind`, `pairs`
-    have `prompt, chosen, rejected`, `probes` a name `probe` more. With `thumbs`, which must have both labels, it is
-    also measured what counting their words achieves.
+    have `prompt, chosen, rejected`, `probes` a name `probe` more. With `thumbs` of both labels it is also measured what
+    counting their words achieves.
     """
-    counting = BagOfWords(thumbs) if thumbs else None
+    counting = BagOfWords(thumbs) if thumbs and len({row["label"] for row in thumbs}) > 1 else None
     judged = heldout or sides(list(pairs))
     raw = np.array(score(judged))
     by_probe = _probe_accuracies(score, probes, counting)

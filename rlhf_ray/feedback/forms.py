@@ -1,6 +1,7 @@
 """The forms in which feedback comes, told by the columns of a record, each made one flat row."""
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Hashable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -55,18 +56,22 @@ def _open_webui(record: Row) -> Row:
     chat = chat["chat"] if isinstance(chat.get("chat"), dict) else chat
     messages = chat["history"].get("messages") if isinstance(chat.get("history"), dict) else chat.get("messages")
     if isinstance(messages, list):
-        messages = {message.get("id"): message for message in messages if isinstance(message, dict)}
-    if not isinstance(messages, dict) or not isinstance(messages.get(meta.get("message_id")), dict):
+        found = (message for message in messages if isinstance(message, dict))
+        messages = {message["id"]: message for message in found if isinstance(message.get("id"), Hashable)}
+    thread = list(_thread(messages, meta.get("message_id"))) if isinstance(messages, dict) else []
+    if not thread:
         raise Unusable("meta.message_id: expected a message of the snapshot, got none")
-    *before, rated = reversed(list(_thread(messages, meta["message_id"])))
-    said = {"prompt": before, "completion": rated.get("content"), "label": data.get("rating")}
+    *before, rated = reversed(thread)
+    if not isinstance(rated.get("content"), str):
+        raise Unusable(f"completion: expected a text, got {ascii(rated.get('content'))[:60]}")
+    said = {"prompt": before, "completion": rated["content"], "label": data.get("rating")}
     return said | _origin(record)
 
 
-def _thread(messages: dict[str, Any], key: Any) -> Iterator[Row]:
+def _thread(messages: dict[Any, Any], key: Any) -> Iterator[Row]:
     """The message of that id, the one before it, and so on to the first."""
     seen: set[Any] = set()
-    while isinstance(message := messages.get(key), dict) and key not in seen:
+    while isinstance(key, Hashable) and key not in seen and isinstance(message := messages.get(key), dict):
         seen.add(key)
         yield message
         key = message.get("parentId")
@@ -81,15 +86,14 @@ def _label_studio(record: Row) -> Row:
     if annotation.get("was_cancelled"):
         raise Unusable("annotations: expected an answer, got a task that was skipped")
     origin = _origin(annotation)
-    for result in annotation.get("result") or []:
+    for result in _list(annotation.get("result")):
         if isinstance(result, dict) and isinstance(value := result.get("value"), dict):
             if result.get("type") == "pairwise":
                 return _selected(data, result, value.get("selected")) | origin
             if result.get("type") == "rating":
                 return _answer(data) | {"rating": value.get("rating")} | origin
             if result.get("type") == "choices":
-                chosen = value.get("choices")
-                return _answer(data) | {"label": chosen[0] if isinstance(chosen, list) and chosen else chosen} | origin
+                return _answer(data) | {"label": _only(value.get("choices"))} | origin
     raise Unusable("annotations: expected a result of the type choices, rating or pairwise, got none")
 
 
@@ -100,8 +104,8 @@ def _answer(data: Row) -> Row:
 
 def _selected(data: Row, result: Row, selected: Any) -> Row:
     """The tag's to_name says which columns stood left and right, where they are called as what showed them."""
-    shown = result.get("to_name") or ()
-    named = tuple(part.strip() for part in (shown.split(",") if isinstance(shown, str) else map(str, shown)))
+    shown = result.get("to_name")
+    named = tuple(part.strip() for part in (shown.split(",") if isinstance(shown, str) else map(str, _list(shown))))
     sides = next((pair for pair in (named, *SIDES) if len(pair) == 2 and set(pair) <= set(data)), None)
     if sides is None:
         raise Unusable("data: expected two answers (answer1, answer2, or as to_name has them), got none")
@@ -110,6 +114,15 @@ def _selected(data: Row, result: Row, selected: Any) -> Row:
     left, right = (data[side] for side in sides)
     chosen, rejected = (left, right) if selected == "left" else (right, left)
     return {"prompt": data.get("prompt"), "chosen": chosen, "rejected": rejected}
+
+
+def _only(choices: Any) -> Any:
+    """The one choice; of several nobody knows which one counts, so they stay what they are: no label."""
+    return choices[0] if isinstance(choices, list) and len(choices) == 1 else choices
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def _part(record: Row, name: str) -> Row:
@@ -138,7 +151,8 @@ def _time(value: Any) -> str | None:
 
 
 def _is_given(value: Any) -> bool:
-    return value is not None and value != ""
+    """Not what a table has where a cell is empty; in one that pandas wrote as JSON that may be NaN."""
+    return value is not None and value != "" and not (isinstance(value, float) and math.isnan(value))
 
 
 # The column that tells each form, in the order in which they are looked for.

@@ -6,7 +6,6 @@ from pathlib import Path
 from transformers import PreTrainedTokenizerBase
 
 from rlhf_ray.data.tables import Row, read_if_there, read_table
-from rlhf_ray.feedback.probes import PROBE_COLUMNS
 from rlhf_ray.feedback.thumbs import PAIR_COLUMNS, read_thumbs
 from rlhf_ray.text import as_completions, check_pairs
 
@@ -37,8 +36,3 @@ class Lessons:
         """The lessons on all other prompts; samples teach nothing, so all of them stay."""
         thumbs, pairs = ([row for row in rows if row["prompt"] not in prompts] for rows in (self.thumbs, self.pairs))
         return replace(self, thumbs=thumbs, pairs=pairs)
-
-
-def read_probes(folder: Path) -> list[Row]:
-    """The probes on the prompts of training, on which a search may be measured."""
-    return read_if_there(folder / "validation_probes.parquet", PROBE_COLUMNS)

@@ -2,12 +2,15 @@
 
 import re
 from collections.abc import Callable
+from pathlib import Path
 from random import Random
 
 import pyarrow as pa
+from transformers import PreTrainedTokenizerBase
 
-from rlhf_ray.data.tables import Row
+from rlhf_ray.data.tables import Row, read_if_there
 from rlhf_ray.seeds import derive
+from rlhf_ray.text import fits
 
 PROBE_TYPES = dict.fromkeys(("probe", "prompt", "chosen", "rejected"), pa.string())
 PROBE_COLUMNS = tuple(PROBE_TYPES)
@@ -29,6 +32,18 @@ def general_probes(liked: list[Row], seed: int, most: int = MOST) -> list[Row]:
         found += [_probe(name, row, damage(row["completion"], rng)) for row in long]
     found += _swapped(order[:most])
     return [row for row in found if _words(row["rejected"]) != _words(row["chosen"])]
+
+
+def read_probes(path: Path, tokenizer: PreTrainedTokenizerBase, most_tokens: int) -> list[Row]:
+    """The probes of a file, none where it is not there, without those of more tokens than the reward model reads.
+
+    A damage may have made them so.
+    """
+    return [
+        row
+        for row in read_if_there(path, PROBE_COLUMNS)
+        if all(fits(tokenizer, row["prompt"], row[side], most_tokens) for side in ("chosen", "rejected"))
+    ]
 
 
 def in_no_order(text: str, rng: Random) -> str:

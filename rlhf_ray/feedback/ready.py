@@ -11,7 +11,7 @@ from rlhf_ray.config import BadInput
 from rlhf_ray.data.tables import Row, write_table
 from rlhf_ray.feedback.data import FEEDBACK, Data
 from rlhf_ray.feedback.intake import read_feedback, read_prompts
-from rlhf_ray.feedback.probes import PROBE_TYPES, general_probes
+from rlhf_ray.feedback.probes import MOST, PROBE_TYPES, general_probes
 from rlhf_ray.feedback.report import data_report
 from rlhf_ray.feedback.split import choose_heldout, split
 from rlhf_ray.feedback.thumbs import good_examples
@@ -97,7 +97,7 @@ def prepare(
         pairs=pairs,
         heldout_pairs=heldout_pairs,
         probes=general_probes(good_examples(heldout_thumbs, heldout_pairs), seed),
-        validation_probes=general_probes(corpus, seed),
+        validation_probes=general_probes(corpus, seed, most=10 * MOST),  # a search keeps those it does not learn from
         rejected=rejected,
         unasked=len(asked) - len(short),
     )

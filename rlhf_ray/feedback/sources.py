@@ -96,7 +96,7 @@ def _read_hub(source: str) -> list[Any]:
     name, _, split = source.removeprefix(HUB).partition("@")
     try:
         return load_dataset(str(Path(name).expanduser()), split=split or "train").to_list()
-    except (DatasetsError, OSError, ValueError) as error:
+    except (DatasetsError, pa.ArrowException, OSError, ValueError, RuntimeError) as error:  # the last: a script in it
         raise BadInput(f"{source}: expected a dataset that loads, got: {_first_line(error)}") from None
 
 

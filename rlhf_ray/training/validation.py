@@ -11,6 +11,8 @@ from rlhf_ray.config import BadInput, Config
 from rlhf_ray.data.tables import Row
 from rlhf_ray.evaluation.reward import measure
 from rlhf_ray.feedback.lessons import Lessons
+from rlhf_ray.feedback.split import plain
+from rlhf_ray.feedback.thumbs import good_examples
 from rlhf_ray.seeds import derive
 
 
@@ -41,14 +43,19 @@ class Validation:
 
 
 def split(lessons: Lessons, probes: list[Row], validated: Validated, seed: int) -> tuple[Lessons, Validation]:
-    """What trials learn from, and what they are measured on: no prompt is on both sides.
+    """What trials learn from, and what they are measured on: no prompt is on both sides, nor a near-copy of one.
+
+    Of the probes those stay whose right completion no trial learns from as one that was liked or chosen.
 
     Raises BadInput where one of them has neither pairs nor thumbs of both labels.
     """
     asked = {row["prompt"] for row in lessons.thumbs + lessons.pairs}
-    prompts = sorted(asked, key=lambda prompt: derive(seed, "validation", prompt))
-    apart = set(prompts[: max(1, round(validated.share * len(prompts)))])
+    prompts = sorted({plain(prompt) for prompt in asked}, key=lambda prompt: derive(seed, "validation", prompt))
+    first = set(prompts[: max(1, round(validated.share * len(prompts)))])
+    apart = {prompt for prompt in asked if plain(prompt) in first}
     kept, held = lessons.without(apart), lessons.without(asked - apart)
+    learned = {(row["prompt"], row["completion"]) for row in good_examples(kept.thumbs, kept.pairs)}
+    probes = [row for row in probes if (row["prompt"], row["chosen"]) not in learned]
     validation = Validation(
         held.thumbs[: validated.thumbs], held.pairs[: validated.pairs], _first_of_each(probes, validated.probes)
     )

@@ -154,6 +154,13 @@ def test_thumbs_of_one_kind_have_an_accuracy_and_no_auc() -> None:
         objective(found)
 
 
+def test_pairs_beside_thumbs_of_one_kind_are_measured_without_counting_words() -> None:
+    ups = [row for row in THUMBS if row["label"]]
+    found = measure(perfect, ups, PAIRS, PROBES, thumbs=ups)
+    assert found["bag_of_words_accuracy"] is found["probes"]["longer"]["bag_of_words"] is None
+    assert found["pairs"]["accuracy"]["mean"] == 1.0
+
+
 def test_thumbs_without_a_kind_are_measured_without_kinds() -> None:
     assert measure(perfect, [row | {"kind": None} for row in THUMBS])["accuracy_by_kind"] == {}
 

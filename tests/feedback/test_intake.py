@@ -1,6 +1,7 @@
 """Whatever people bring becomes thumbs and pairs, or is rejected with a reason; nothing gets lost on the way."""
 
 import json
+import math
 import tempfile
 import time
 from pathlib import Path
@@ -254,6 +255,32 @@ def test_a_feedback_of_open_webui_whose_message_is_gone_or_whose_thread_bites_it
     assert read([circle], "a.json").thumbs[0]["prompt"] == "Why?"
 
 
+@pytest.mark.parametrize("broken", [["m1"], {"m1": 1}], ids=["a list", "keys and values"])
+def test_an_id_of_open_webui_that_is_none_spoils_its_row_and_not_the_file(read, broken):
+    lost, orphan, listed = (open_webui(1, "Why?", "A leak.") for _ in range(3))
+    lost["meta"]["message_id"] = broken
+    orphan["snapshot"]["chat"]["chat"]["history"]["messages"]["m1"]["parentId"] = broken
+    history = listed["snapshot"]["chat"]["chat"]["history"]
+    history["messages"] = [*history["messages"].values(), {"id": broken}]
+    feedback = read([listed, lost, orphan], "a.json")
+    assert [row["completion"] for row in feedback.thumbs] == ["A leak."]
+    assert [reason.split(":")[0] for reason in reasons(feedback)] == ["meta.message_id", "prompt"]
+
+
+@pytest.mark.parametrize("content", [None, [{"type": "text", "text": "A leak."}]])
+def test_an_answer_of_open_webui_that_is_no_text_spoils_its_row_and_not_the_file(read, content):
+    feedback = read([open_webui(1, "Why?", "A leak."), open_webui(1, "When?", content)], "a.json")
+    assert len(feedback.thumbs) == 1
+    assert [reason.split(", got")[0] for reason in reasons(feedback)] == ["completion: expected a text"]
+
+
+def test_a_dataset_with_a_script_in_it_is_one_error_that_names_it(plain_tokenizer, tmp_path):
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "old.py").write_text("raise SystemExit\n", encoding="utf-8")
+    with pytest.raises(BadInput, match=r"old: expected a dataset that loads, got: .*scripts"):
+        read_feedback([f"hub:{tmp_path / 'old'}"], plain_tokenizer, 224)
+
+
 def label_studio(data, *results, completed_by=7, **more):
     """A task in an export of Label Studio, one annotation a result."""
     annotations = [
@@ -303,12 +330,28 @@ def test_the_sides_of_a_pair_in_label_studio_are_those_that_the_tag_names(read):
         label_studio(SHOWN, {"type": "textarea", "value": {"text": ["hm"]}}),
         label_studio(SHOWN, {"type": "pairwise", "value": {"selected": "left"}}),
         label_studio(DUEL, {"type": "pairwise", "value": {"selected": None}}),
+        label_studio(SHOWN, {"type": "choices", "value": {"choices": ["👍", "👎"]}}),
+        label_studio(SHOWN) | {"annotations": [{"result": 5}]},
+        label_studio(SHOWN, {"type": "pairwise", "value": {"selected": "left"}, "to_name": 5}),
     ],
-    ids=["not annotated", "skipped", "another choice", "text alone", "one answer", "none selected"],
+    ids=[
+        *("not annotated", "skipped", "another choice", "text alone", "one answer", "none selected"),
+        *("two choices", "a result that is none", "a tag that is none"),
+    ],
 )
 def test_a_task_of_label_studio_that_says_nothing_is_rejected(read, task):
     feedback = read([label_studio(SHOWN, choice("👍")), task], "export.json")
     assert len(feedback.thumbs) == len(feedback.rejected) == 1
+
+
+def test_a_cell_that_pandas_left_empty_is_empty(read):
+    empty = {"label": math.nan, "completion": math.nan}
+    pair = {"prompt": "Why?", "chosen": "A leak.", "rejected": "Dunno."}
+    none = dict.fromkeys(["chosen", "rejected", "rating"], math.nan)
+    feedback = read([none | THUMBS[0] | {"rater": math.nan}, empty | pair])
+    assert feedback.rejected == []
+    assert [row["rater"] for row in feedback.thumbs] == [None]
+    assert [row["chosen"] for row in feedback.pairs] == ["A leak."]
 
 
 @pytest.mark.parametrize("column", ["rater", "user", "annotator", "completed_by"])

@@ -1,11 +1,14 @@
 """Probes of anybody's data: what was liked against the same with a damage."""
 
 from collections import Counter
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from rlhf_ray.data.tables import Row
-from rlhf_ray.feedback.probes import PROBE_COLUMNS, general_probes
+from rlhf_ray.data.tables import Row, write_table
+from rlhf_ray.feedback.probes import PROBE_COLUMNS, general_probes, read_probes
+from rlhf_ray.text import plain_ids
 
 LIKED = [
     {
@@ -14,6 +17,16 @@ LIKED = [
     }
     for n in range(30)
 ]
+
+
+def test_a_damage_that_makes_it_too_long_to_read_is_no_probe(tmp_path: Path, tokenizer: Any) -> None:
+    rows = general_probes(LIKED, seed=0)
+    write_table(tmp_path / "probes.parquet", rows)
+    most = max(len(plain_ids(tokenizer, row["prompt"])) + len(plain_ids(tokenizer, row["chosen"])) for row in rows) + 1
+    read = read_probes(tmp_path / "probes.parquet", tokenizer, most)
+    assert {row["probe"] for row in rows} - {row["probe"] for row in read} == {"repetition"}
+    assert read_probes(tmp_path / "probes.parquet", tokenizer, 10**6) == rows
+    assert read_probes(tmp_path / "none.parquet", tokenizer, most) == []
 
 
 def of(name: str, rows: list[Row]) -> list[Row]:

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from rlhf_ray.config import BadInput
 from rlhf_ray.feedback.lessons import Lessons
+from rlhf_ray.feedback.split import plain
 from rlhf_ray.training.validation import Validated, split
 
 ALL = Validated(share=0.25, thumbs=10**6, pairs=10**6, probes=10**6)
@@ -29,6 +30,26 @@ def test_no_prompt_is_on_both_sides_and_no_row_is_lost(prompts: int, seed: int, 
     assert len(kept.thumbs) + len(held.thumbs) == len(whole.thumbs)
     assert len(kept.pairs) + len(held.pairs) == len(whole.pairs)
     assert kept.samples == whole.samples
+
+
+def test_near_copies_of_a_prompt_are_on_the_same_side() -> None:
+    rows = [
+        {"prompt": prompt, "completion": "c", "label": bool(k)}
+        for n in range(20)
+        for k, prompt in enumerate((f"why {n}", f"WHY  {n} "))
+    ]
+    kept, held = split(Lessons(rows, [], []), [], ALL, seed=0)
+    assert len(held.thumbs) == 10
+    assert {plain(row["prompt"]) for row in held.thumbs}.isdisjoint(plain(row["prompt"]) for row in kept.thumbs)
+
+
+def test_no_trial_is_probed_with_what_it_learned_to_like() -> None:
+    whole = lessons(40)
+    liked = [(row["prompt"], row["completion"]) for row in whole.thumbs if row["label"]]
+    chosen = [(row["prompt"], row["chosen"]) for row in whole.pairs]
+    probes = [{"probe": "x", "prompt": prompt, "chosen": said, "rejected": "r"} for prompt, said in liked + chosen]
+    _, held = split(whole, probes, ALL, seed=0)
+    assert {row["prompt"] for row in held.probes} == {row["prompt"] for row in held.thumbs}
 
 
 def test_the_seed_decides_and_the_order_of_the_rows_does_not() -> None:
