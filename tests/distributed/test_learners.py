@@ -82,7 +82,7 @@ def group_learned(
         return learned(team.learner(policy, reward), rollout)
 
 
-@pytest.mark.parametrize(("count", "learning"), [(2, {}), (4, {}), (2, {"microbatch": 2})])
+@pytest.mark.parametrize(("count", "learning"), [(2, {}), (4, {}), (2, {"microbatch_tokens": 16})])
 def test_the_number_of_learners_changes_no_update(
     policy_folder: str, reward_folder: str, rollout: Rollout, count: int, learning: dict[str, int]
 ) -> None:
@@ -97,7 +97,7 @@ def test_learners_that_share_the_model_too_take_the_same_steps(
     policy_folder: str, reward_folder: str, rollout: Rollout, tmp_path: Path
 ) -> None:
     alone = Learner(policy_folder, reward_folder, Learning(**LEARNING), 1.0, 3, 4)
-    with assemble(config_of(2, shard=True, microbatch=3)) as team:
+    with assemble(config_of(2, shard=True, microbatch_tokens=20)) as team:
         group = team.learner(policy_folder, reward_folder)
         shares = ray.get([actor.__ray_call__.remote(own_numbers) for actor in group.actors], timeout=60)
         (metrics, weights), (group_metrics, group_weights) = learned(alone, rollout), learned(group, rollout)
