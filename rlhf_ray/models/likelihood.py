@@ -16,7 +16,8 @@ def likelihoods(
     head: nn.Module, hidden: Float[Tensor, "N D"], tokens: Int[Tensor, "N"], temperature: float
 ) -> tuple[Float[Tensor, "N"], Float[Tensor, "N"]]:
     """Log-probability of each token, and entropy (nats, without gradient) of what it was drawn from."""
-    rows = max(1, LOGITS_AT_ONCE // head.weight.shape[0])
+    vocabulary, _ = head.get_parameter("weight").shape
+    rows = max(1, LOGITS_AT_ONCE // vocabulary)
     pieces = list(zip(hidden.split(rows), tokens.split(rows), strict=True))
     if len(pieces) == 1 or not torch.is_grad_enabled():
         found = [_likelihoods(head, *piece, temperature) for piece in pieces]

@@ -126,6 +126,7 @@ def read(model: PreTrainedModel, packed: Packed) -> Float[Tensor, "N D"]:
         model.set_attn_implementation(PACKED)
     return model(
         input_ids=packed.tokens[None],
+        attention_mask=packed.mask.new_ones(1, 1, 1, 1),  # of no use, but without one GPT-2 warns of padding
         position_ids=packed.positions[None],
         use_cache=False,
         packing=packed.packing,
@@ -141,7 +142,8 @@ def check_reading(model: PreTrainedModel, name: str) -> None:
     tokens = torch.tensor([[2, 1, 3, 0, 2], [1, 2, 2, 0, 0]], device=model.device)
     mask = torch.tensor([[True] * 5, [True] * 3 + [False] * 2], device=model.device)
     together = read(model, pack(tokens, mask))
-    alone = [model(input_ids=row[real][None], use_cache=False) for row, real in zip(tokens, mask, strict=True)]
+    rows = [row[real][None] for row, real in zip(tokens, mask, strict=True)]
+    alone = [model(input_ids=row, attention_mask=torch.ones_like(row), use_cache=False) for row in rows]
     apart = torch.cat([each.last_hidden_state[0] for each in alone])
     if (together - apart).abs().max() > SAME * apart.abs().max():
         raise BadInput(
@@ -175,8 +177,8 @@ def _attend(
         for q, k, v in zip(*map(packing.take, stream), strict=True):
             groups, near = q.shape[1] // k.shape[1], _window(q.shape[2], sliding_window, q.device)
             k, v = repeat_kv(k, groups), repeat_kv(v, groups)
-            how = {"attn_mask": near, "dropout_p": dropout, "is_causal": near is None, "scale": scaling}
-            found.append(F.scaled_dot_product_attention(q, k, v, **how))
+            attended = F.scaled_dot_product_attention(q, k, v, near, dropout, near is None, scale=scaling)
+            found.append(attended)
     return packing.put_back(found)[None].to(query.dtype), None
 
 

@@ -60,7 +60,7 @@ def check_policy(model: PreTrainedModel, name: str) -> None:
     tokens = torch.tensor([[2, 1, 3]], device=model.device)
     packed = pack(tokens, torch.ones_like(tokens, dtype=torch.bool))
     ours = model.get_output_embeddings()(read(model.base_model, packed))
-    theirs = model(input_ids=tokens, use_cache=False).logits[0]
+    theirs = model(input_ids=tokens, attention_mask=torch.ones_like(tokens), use_cache=False).logits[0]
     if (ours - theirs).abs().max() > SAME * theirs.abs().max():
         raise BadInput(
             f"{name}: expected an architecture whose logits are what its head says, got {type(model).__name__}"
