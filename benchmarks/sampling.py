@@ -4,7 +4,7 @@ TRL samples a fixed number of tokens, keeps the scores of each, and cuts the res
 sides run in one process, in turn, on the threads that OMP_NUM_THREADS names; each figure is the median of several
 turns. The random models end where the benchmark says, after 33 tokens in the mean, and only what came before counts.
 
-    OMP_NUM_THREADS=1 .venv/bin/python benchmarks/sampling.py
+    OMP_NUM_THREADS=1 .venv/bin/python benchmarks/sampling.py [tiny] [shipped] [medium]
 """
 
 import os
@@ -151,7 +151,8 @@ def main() -> None:
         "own, tokens/s",
         "gain",
     )
-    made = f"`python benchmarks/sampling.py`, {datetime.now(UTC).date()}, {platform.machine()}, "
+    command = " ".join(["python benchmarks/sampling.py", *sys.argv[1:]])
+    made = f"`{command}`, {datetime.now(UTC).date()}, {platform.machine()}, "
     made += f"{torch.get_num_threads()} of {os.cpu_count()} threads, torch {torch.__version__}"
     lines = [made, "", *head(columns)]
     for name in sys.argv[1:] or cases:

@@ -20,6 +20,16 @@ COLUMNS = (
     "minutes",
     "peak GiB",
 )
+REWARD_COLUMNS = (
+    "seed",
+    "accuracy",
+    "AUC",
+    "calibration error",
+    "correlation with length",
+    "negation",
+    "lowest other probe",
+    "mean of the probes",
+)
 DEMO_COLUMNS = ("seed", "prompt", "rubric before", "rubric after", "reward before", "reward after")
 
 
@@ -41,6 +51,22 @@ def row(summary: Summary) -> str:
     )
 
 
+def reward_row(summary: Summary) -> str:
+    model = summary["reward_model"]
+    others = [probe["mean"] for name, probe in model["probes"].items() if name != "negation"]
+    probes = (model["probes"]["negation"]["mean"], min(others), model["probes_mean"])
+    figures = [model["auc"], model["calibration_error"]]
+    return line(
+        [
+            str(summary["seed"]),
+            share(model["accuracy"]),
+            *(f"{figure:.3f}" for figure in figures),
+            f"{model['length_correlation']['all']:.2f}",
+            *(f"{100 * probe:.1f} %" for probe in probes),
+        ]
+    )
+
+
 def demo_rows(summary: Summary) -> list[str]:
     rows = []
     for entry in summary["demo"]:
@@ -53,10 +79,12 @@ def main(config: str, *words: str) -> None:
     seeds = [word for word in words if word.isdigit()]
     overrides = [word for word in words if not word.isdigit()]
     summaries = [run(config, [f"seed={seed}", *overrides]) for seed in seeds]
-    demo = [row for summary in summaries for row in demo_rows(summary)]
-    write(
-        "seeds", [config, *words], summaries[0], [*head(COLUMNS), *map(row, summaries), "", *head(DEMO_COLUMNS), *demo]
-    )
+    tables = [
+        [*head(COLUMNS), *map(row, summaries)],
+        [*head(REWARD_COLUMNS), *map(reward_row, summaries)],
+        [*head(DEMO_COLUMNS), *(row for summary in summaries for row in demo_rows(summary))],
+    ]
+    write("seeds", [config, *words], summaries[0], [text for table in tables for text in (*table, "")])
 
 
 if __name__ == "__main__":

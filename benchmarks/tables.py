@@ -6,6 +6,7 @@ import platform
 import subprocess
 import sys
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from rlhf_ray.runs import RunConfig
 
 RESULTS = Path(__file__).parent / "results"
 Summary = dict[str, Any]
+PACKAGES = ("torch", "transformers", "ray")
 
 
 def folder_of(config: str, words: list[str]) -> Path:
@@ -27,6 +29,11 @@ def run(config: str, words: list[str]) -> Summary:
     """Run the main job in a process of its own and give its summary. One that fails ends it all with its error."""
     subprocess.run([sys.executable, "-m", "jobs.pipeline", config, *words], check=True)  # noqa: S603
     return json.loads((folder_of(config, words) / "summary.json").read_text(encoding="utf-8"))
+
+
+def here() -> Summary:
+    """What `write` needs of a summary, for a benchmark that runs no job: the versions in this process."""
+    return {"versions": {name: version(name) for name in PACKAGES}}
 
 
 def head(columns: tuple[str, ...]) -> list[str]:

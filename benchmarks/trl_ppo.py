@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from datasets import Dataset
 from torch import Tensor, nn
 from transformers import PreTrainedModel
-from trl.experimental.ppo import PPOConfig, PPOTrainer, ppo_trainer
+from trl.experimental.ppo import PPOTrainer, ppo_trainer
+from trl_trainer import build
 
 from rlhf_ray.algorithms.kl import kl_per_token
 from rlhf_ray.algorithms.losses import policy_loss
@@ -47,19 +47,14 @@ def trainer(run: Path, out: Path, steps: int, seed: int, begin: str = "", **chan
     config = load(RunConfig, run / "config.yaml")
     ppo, learning, returns, sampling = config.ppo, config.learning, config.returns, config.sampling
     tokenizer = load_tokenizer(str(run / "sft"))
-    tokenizer.padding_side = "left"
     prompts = [row["prompt"] for row in read_table(run / "world" / "prompts.parquet", ("prompt",))]
-    policy, value = load_causal(begin or str(run / "sft")), normalised(run / "reward")
     settings = {
         "output_dir": str(out),
         "per_device_train_batch_size": ppo.episodes,
-        "gradient_accumulation_steps": 1,
         "num_mini_batches": ppo.episodes // learning.minibatch,
         "total_episodes": steps * ppo.episodes,
         "local_rollout_forward_batch_size": sampling.rows,
-        "num_sample_generations": 0,
         "response_length": sampling.response_tokens,
-        "stop_token": "eos",
         "temperature": sampling.temperature,
         "missing_eos_penalty": config.scoring.missing_eos_penalty,
         "num_ppo_epochs": learning.epochs,
@@ -67,33 +62,23 @@ def trainer(run: Path, out: Path, steps: int, seed: int, begin: str = "", **chan
         "kl_estimator": returns.kl_estimator,
         "cliprange": learning.clip,
         "cliprange_value": learning.value_clip,
-        "vf_coef": 1.0,
         "gamma": returns.gamma,
         "lam": returns.lam,
         "seed": seed,
-        "logging_steps": 1,
-        "save_strategy": "no",
-        "report_to": "none",
-        "disable_tqdm": True,
         "bf16": False,
-        "gradient_checkpointing": False,
-        "use_cpu": True,
     }
-    groups = [
-        {"params": list(policy.parameters()), "lr": learning.policy_lr},
-        {"params": list(value.parameters()), "lr": learning.critic_lr},
-    ]
-    optimizer = torch.optim.AdamW(groups, betas=learning.adam_betas, eps=learning.adam_eps, weight_decay=0.0)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / max(steps, 1))
-    return PPOTrainer(
-        PPOConfig(**(settings | changes)),
-        tokenizer,
-        policy,
+    return build(
+        load_causal(begin or str(run / "sft")),
         load_causal(str(run / "sft")),
         normalised(run / "reward"),
-        Dataset.from_list([{"input_ids": plain_ids(tokenizer, prompt)} for prompt in prompts]),
-        value,
-        optimizers=(optimizer, schedule),
+        normalised(run / "reward"),
+        tokenizer,
+        [plain_ids(tokenizer, prompt) for prompt in prompts],
+        settings | changes,
+        rates=(learning.policy_lr, learning.critic_lr),
+        steps=steps,
+        betas=learning.adam_betas,
+        eps=learning.adam_eps,
     )
 
 

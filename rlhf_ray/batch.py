@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import fields
 from typing import TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,6 +20,13 @@ class Batch:
 
     def __getitem__(self: Kind, rows: slice | Tensor) -> Kind:
         return _map(self, lambda part: part[rows])
+
+    def __reduce__(self) -> tuple[Callable, tuple]:
+        """Travels as NumPy arrays of its own rows: those go through Ray's store as they are.
+
+        A tensor would be written to a file in memory first, and one cut from another would take all of that one along.
+        """
+        return _arrived, (type(self), *(_travelling(getattr(self, field.name)) for field in fields(self)))  # type: ignore[arg-type]
 
     def to(self: Kind, device: torch.device | str) -> Kind:
         return _map(self, lambda part: part.to(device))
@@ -42,3 +50,12 @@ def concat(batches: Sequence[Kind]) -> Kind:
 
 def _map(batch: Kind, change: Callable) -> Kind:
     return type(batch)(**{f.name: change(getattr(batch, f.name)) for f in fields(batch)})  # type: ignore[arg-type]
+
+
+def _travelling(part: Tensor | Batch) -> np.ndarray | Batch:
+    return part.numpy(force=True) if isinstance(part, Tensor) else part
+
+
+def _arrived(kind: type[Kind], *parts: np.ndarray | Batch) -> Kind:
+    """Copies, for what lies in the store can be read only."""
+    return kind(*(torch.tensor(part) if isinstance(part, np.ndarray) else part for part in parts))

@@ -40,6 +40,9 @@ class Cluster(Config):
     shard: bool = Field(
         False, description="Learners hold a part of each model (FSDP2), for models that do not fit one of them."
     )
+    weights: Literal["store", "collective"] = Field(
+        "store", description="How samplers get new weights: each from the object store, or all at once (gloo, NCCL)."
+    )
     gpus_each: float = Field(0, ge=0, description="GPUs of a seat; 0 runs on CPUs.")
     threads_each: int = Field(2, ge=1, description="CPU threads of a seat, and of each process on it.")
     fit_threads: int | None = Field(

@@ -81,5 +81,5 @@ def read_weights(path: Path) -> LocalWeights:
 
 
 def checksum(buffer: np.ndarray) -> str:
-    """128 bits that change with any bit of the buffer: against accidents, at the speed of memory; not against people."""
-    return xxhash.xxh3_128_hexdigest(memoryview(buffer))
+    """128 bits that change with any bit of the buffer: a guard against accidents, at the speed of memory."""
+    return xxhash.xxh3_128_hexdigest(buffer.data)

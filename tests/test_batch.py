@@ -1,5 +1,6 @@
 """A batch is cut and joined as one thing."""
 
+import pickle
 from dataclasses import fields
 
 import pytest
@@ -82,3 +83,20 @@ def test_a_batch_cannot_be_changed() -> None:
 def test_shapes_that_disagree_are_refused_here_where_they_are_checked() -> None:
     with pytest.raises(TypeCheckError):
         CriticEstimates(torch.zeros(2, 3), torch.zeros(2, 4))
+
+
+@given(SIZES)
+def test_a_batch_that_has_travelled_is_the_same(size: int) -> None:
+    batch = some_scored(size)
+    assert same(pickle.loads(pickle.dumps(batch)), batch)  # noqa: S301
+
+
+def test_what_has_travelled_can_be_written_to() -> None:
+    arrived = pickle.loads(pickle.dumps(some_scored(2)))  # noqa: S301
+    arrived.score.zero_()
+    assert not arrived.score.any()
+
+
+def test_rows_travel_without_the_batch_that_they_were_cut_from() -> None:
+    whole = some_scored(1000)
+    assert len(pickle.dumps(whole[:10])) < len(pickle.dumps(whole)) / 20

@@ -117,3 +117,17 @@ def test_every_knob_has_a_sentence():
         for name, field in kind.model_fields.items():
             nested = isinstance(field.default, Config) and kind is RunConfig
             assert nested or (field.description or "").endswith("."), f"{kind.__name__}.{name}"
+
+
+def test_roles_that_take_turns_share_seats_and_those_that_do_not_have_their_own(tiny):
+    roles = ["cluster={samplers: 4, scorers: 2, learners: 2, threads_each: 1}"]
+    assert load(RunConfig, tiny, [*roles, "ppo.lead=0"]).seats == 4
+    ahead = load(RunConfig, tiny, [*roles, "ppo.lead=1"])
+    assert (ahead.seats, ahead.first_learning_seat) == (6, 4)
+
+
+def test_what_trains_alone_may_take_the_threads_of_all_seats(tiny):
+    ahead = load(RunConfig, tiny, ["ppo.lead=1", "cluster={threads_each: 1, fit_threads: 2}"])
+    assert (ahead.cluster.fitting_threads, ahead.threads) == (2, 1)
+    with pytest.raises(BadInput, match=r"cluster.fit_threads: expected at most 1, .* got 2"):
+        load(RunConfig, tiny, ["ppo.lead=0", "cluster={threads_each: 1, fit_threads: 2}"])

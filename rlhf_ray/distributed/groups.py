@@ -13,6 +13,7 @@ from torch import Tensor
 
 from rlhf_ray.algorithms.kl import KlPenalty
 from rlhf_ray.batch import Batch, concat
+from rlhf_ray.distributed.broadcast import Broadcast
 from rlhf_ray.distributed.connection import wait_for
 from rlhf_ray.experience import Estimates, Experience, Metrics, PromptBatch, Rollout, ScoredRollout
 from rlhf_ray.training.ahead import Later, Promise
@@ -109,9 +110,14 @@ class LearnerGroup:
     minibatch: int
     deadline_s: float
     sharded: bool = False
+    broadcast: Broadcast | None = None
 
     def weights(self) -> RayWeights:
-        first, *_ = [actor.weights.remote() for actor in (self.actors if self.sharded else self.actors[:1])]
+        """The newest weights, in the object store; with a broadcast the samplers need not come for them."""
+        first = self.broadcast.send(self.actors[0]) if self.broadcast else self.actors[0].weights.remote()
+        if self.sharded:  # each adds its part to what the first one says
+            for actor in self.actors[1:]:
+                actor.weights.remote()
         return RayWeights(self.version(), first, self.deadline_s)
 
     def estimate(self, rollout: Rollout) -> Estimates:

@@ -1,7 +1,6 @@
 """The team: workers hired as actors on reserved seats, or as plain objects where there is no cluster."""
 
 import contextlib
-import socket
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any
@@ -11,7 +10,8 @@ import torch
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from rlhf_ray.distributed.connection import check_resources, connect, environment, wait_for
+from rlhf_ray.distributed.broadcast import Broadcast
+from rlhf_ray.distributed.connection import check_resources, connect, environment, free_place, wait_for
 from rlhf_ray.distributed.groups import LearnerGroup, SamplerGroup, ScorerGroup
 from rlhf_ray.runs import Cluster, RunConfig
 from rlhf_ray.training.ahead import Judges, Speaks
@@ -81,10 +81,13 @@ class RayTeam(Team):
         self.samplers, self.scorers = (cluster.samplers, cluster.scorers) if learns else (config.seats, config.seats)
         self.actors: list[Any] = []
         self.device = "cuda" if cluster.gpus_each else "cpu"
+        self.broadcast = Broadcast(self.device, cluster.deadline_s) if cluster.weights == "collective" else None
 
     def sampler(self, model: str) -> Speaks:
         c = self.config
         actors = self._hire(range(self.samplers), Sampler, model, c.sampling, c.seed, self.device)
+        if self.broadcast:
+            self.broadcast.samplers = actors
         return SamplerGroup(actors, c.sampling.rows, self.cluster.deadline_s)
 
     def scorer(self, reward: str, reference: str, *, has_reference: bool = True) -> Judges:
@@ -102,7 +105,8 @@ class RayTeam(Team):
         actors = self._hire(seats, Learner, *arguments, restarts=0)
         if len(actors) > 1:
             self.introduce(actors, self.cluster.deadline_s)
-        return LearnerGroup(actors, c.learning.minibatch, self.cluster.deadline_s, self.cluster.shard)
+        how = (c.learning.minibatch, self.cluster.deadline_s, self.cluster.shard, self.broadcast)
+        return LearnerGroup(actors, *how)
 
     @staticmethod
     def introduce(learners: list[Any], deadline_s: float) -> None:
@@ -156,14 +160,6 @@ def assemble(config: RunConfig, *, learns: bool = True) -> Iterator[Team]:
         yield team
     finally:
         team.dismiss()
-
-
-def free_place(worker: Any) -> str:
-    """An address, on the machine of the actor that runs this, that nobody listens at."""
-    address = ray.util.get_node_ip_address()
-    with socket.socket() as probe:
-        probe.bind((address, 0))
-        return f"tcp://{address}:{probe.getsockname()[1]}"
 
 
 def _third(amount: float) -> float:

@@ -1,5 +1,6 @@
 """Blame and credit: from what was judged and what was expected to an advantage for every token."""
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Literal, Self
@@ -141,17 +142,18 @@ def response_kl(scored: ScoredRollout, logprobs: Float[Tensor, "B R"] | None = N
 
 def repeated_share(rollout: Rollout) -> float:
     """The share of the prompts that got the response which most prompts got; 0 where no two got the same."""
-    tokens = torch.where(rollout.mask, rollout.tokens, -1)
-    told = torch.cat([rollout.prompt.group[:, None], tokens], dim=1).unique(dim=0)  # once a prompt
-    _, prompts = told[:, 1:].unique(dim=0, return_counts=True)
-    most = int(prompts.max())
-    return most / len(rollout.prompt.group.unique()) if most > 1 else 0.0
+    tokens = torch.where(rollout.mask, rollout.tokens, -1).numpy(force=True)
+    groups = rollout.prompt.group.tolist()
+    told = {(group, row.tobytes()) for group, row in zip(groups, tokens, strict=True)}  # once a prompt
+    most = max(Counter(response for _, response in told).values())
+    return most / len(set(groups)) if most > 1 else 0.0
 
 
 def distinct_2(rollout: Rollout) -> float:
     """Different pairs of neighbouring tokens, as a share of all (arXiv:1510.03055); 1 where there is none."""
-    pairs = torch.stack([rollout.tokens[:, :-1], rollout.tokens[:, 1:]], dim=-1)[rollout.mask[:, 1:]]
-    return len(pairs.unique(dim=0)) / len(pairs) if len(pairs) else 1.0
+    tokens = rollout.tokens.long()
+    pairs = (tokens[:, :-1] * (int(tokens.max()) + 1) + tokens[:, 1:])[rollout.mask[:, 1:]]  # a number each
+    return len(pairs.unique()) / len(pairs) if len(pairs) else 1.0
 
 
 def control(kl: KlState, measured: float, returns: Returns, episodes: int) -> KlState:

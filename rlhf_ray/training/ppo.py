@@ -72,7 +72,9 @@ def train(
     rollouts = Ahead(speak, ppo.lead, ppo.steps, done, older)
     for step in range(done + 1, ppo.steps + 1):
         with happening_at(step):
-            scored = rollouts.take(learner.weights())
+            weights = learner.weights()
+            check_updates(weights.version, expected=step - 1)
+            scored = rollouts.take(weights)  # spoken and judged, and the next ones begun
             rollout, lag = scored.rollout, lag_of(step, scored.rollout)
             old = learner.estimate(rollout)
             experience = assess(scored, old, returns, kl)
@@ -88,7 +90,7 @@ def train(
         kl = control(kl, metrics["objective/kl"], returns, ppo.episodes)
         if is_good:
             checkpoints.save_if_due(Progress(step, kl, rollouts.older), ppo.steps, learner)
-    check_finished(ppo.steps, learner)
+    check_updates(learner.version(), expected=ppo.steps)
 
 
 def check_delivered(step: int, rollout: Rollout, old: Estimates, tolerance: float) -> None:
@@ -107,15 +109,14 @@ def check_delivered(step: int, rollout: Rollout, old: Estimates, tolerance: floa
         )
 
 
-def check_finished(steps: int, learner: Improves) -> None:
-    """A run that ended before its last step must not look like one that is done."""
-    done = learner.version()
-    if done != steps:
+def check_updates(done: int, expected: int) -> None:
+    """The learner must have made one update a step; a run that lacks some must not look like one that is done."""
+    if done != expected:
         raise Tripped(
             Alarm(
-                "ended short",
-                f"the learner has made {done} of {steps} updates",
-                "a checkpoint of another run, or a loop that was left early",
+                "updates",
+                f"the learner has made {done} of {expected} updates",
+                "a checkpoint of another run, or an update that was lost",
                 "delete the unfinished folder of the stage and run it again",
                 done,
             )

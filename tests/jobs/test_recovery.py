@@ -73,18 +73,25 @@ def result(folder: Path) -> tuple[str, str, list[str]]:
     return files["policy/model.safetensors"], files["metrics.jsonl"], [files["rollouts.parquet"]]
 
 
+@pytest.fixture(scope="module", params=[0, 1], ids=["in turn", "ahead"])
+def ppo(request: pytest.FixtureRequest) -> dict[str, int]:
+    return CONFIG["ppo"] | {"lead": request.param}
+
+
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory) -> Path:
+def undisturbed(tmp_path_factory, ppo: dict[str, int]) -> Path:
     folder = tmp_path_factory.mktemp("undisturbed")
-    config = write_config(folder)
+    config = write_config(folder, ppo=ppo)
     for job in ("synthesize", "train_sft", "collect_thumbs", "train_reward", "train_ppo"):
         assert start(job, config, folder / "log").wait(timeout=600) == 0, (folder / "log").read_text()[-3000:]
     return folder / "run" / "seed-5"
 
 
-def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bits(undisturbed: Path, tmp_path: Path) -> None:
+def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bits(
+    undisturbed: Path, ppo: dict[str, int], tmp_path: Path
+) -> None:
     chance = random.Random(SEED)
-    config = write_config(tmp_path)
+    config = write_config(tmp_path, ppo=ppo)
     run = tmp_path / "run" / "seed-5"
     run.mkdir(parents=True)
     for stage in ("world", "sft", "thumbs", "reward"):
