@@ -48,7 +48,7 @@ def train_ppo(run: Run, folder: Path) -> None:
                     progress(step, ppo.steps, {name: metrics[f"objective/{name}"] for name in ("scores", "kl")})
                     return watch(tracker.history, config.tripwires, warn)
 
-                learn = partial(train, on_policy=recording is None, tolerance=config.sampling.tolerance)
+                learn = partial(train, on_policy=recording is None, tolerance=config.tolerance)
                 learn(sampler, scorer, learner, prompts, ppo, config.returns, report, checkpoints, begin)
                 tracker.finish()
             learner.save(str((folder / "policy").resolve()))

@@ -216,6 +216,12 @@ class RunConfig(Config):
         return max(self.speaking_seats, self.first_learning_seat + learners)
 
     @property
+    def tolerance(self) -> float:
+        """Nats by which sampler and learner may disagree on a token at equal weights, whichever rounds more."""
+        learner = Sampling(precision=self.learning.precision)
+        return max(self.sampling.tolerance, learner.tolerance)
+
+    @property
     def threads(self) -> int:
         """CPU threads of each process that computes; without a cluster OMP_NUM_THREADS says, or a default seat."""
         if self.cluster != "none":

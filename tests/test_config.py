@@ -59,7 +59,10 @@ def test_a_config_is_frozen(tiny):
         ("sft.epochs=x", "sft.epochs: input should be a valid integer, got 'x'"),
         ("learning.schedule=cubic", "learning.schedule: input should be 'constant' or 'linear', got 'cubic'"),
         ("learning.minibatch=200", "learning.minibatch: expected at most ppo.episodes (128), got 200"),
-        ("learning.microbatch=5", "learning: microbatch: expected a divisor of minibatch (32), got 5"),
+        (
+            "learning.microbatch_tokens=0",
+            "learning.microbatch_tokens: input should be greater than or equal to 1, got 0",
+        ),
         ("returns={kl_in: loss}", "returns: kl_estimator: expected k2 or k3 with kl_in=loss"),
         ("ppo.samples_per_prompt=3", "ppo.samples_per_prompt: expected a divisor of ppo.episodes (128), got 3"),
         ("returns.advantage=rloo", "ppo.samples_per_prompt: expected at least 2 with returns.advantage=rloo, got 1"),

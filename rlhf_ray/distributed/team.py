@@ -64,7 +64,8 @@ class LocalTeam(Team):
 
     def learner(self, policy: str, critic: str | None) -> Improves:
         c = self.config
-        return Learner(policy, critic, c.learning, c.sampling.temperature, c.seed, c.ppo.steps, lora=c.adapters)
+        schedule = (c.sampling.temperature, c.seed, c.ppo.steps)
+        return Learner(policy, critic, c.learning, *schedule, lora=c.adapters, trust=c.tolerance)
 
 
 class RayTeam(Team):
@@ -99,7 +100,7 @@ class RayTeam(Team):
     def learner(self, policy: str, critic: str | None) -> Improves:
         c = self.config
         schedule = (c.sampling.temperature, c.seed, c.ppo.steps)
-        arguments = (policy, critic, c.learning, *schedule, self.device, c.adapters, self.cluster.shard)
+        arguments = (policy, critic, c.learning, *schedule, self.device, c.adapters, self.cluster.shard, c.tolerance)
         seats = range(c.first_learning_seat, c.first_learning_seat + self.cluster.learners)
         actors = self._hire(seats, Learner, *arguments, restarts=0)
         if len(actors) > 1:

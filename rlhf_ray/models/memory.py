@@ -1,12 +1,15 @@
 """Two ways to learn with a model that is too large: compute activations twice, and split the model over learners."""
 
 from collections.abc import Iterator
+from types import MethodType
 
 from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
+
+from rlhf_ray.models.policy import foretell
 
 
 def recompute_activations(model: PreTrainedModel) -> None:
@@ -27,6 +30,13 @@ def shard(model: nn.Module, mesh: DeviceMesh) -> None:
         sharded = fully_shard(part, mesh=mesh, reshard_after_forward=True)
         sharded.set_gradient_divide_factor(1.0)
         sharded.set_force_sum_reduction_for_comms(True)  # gloo knows no other way to leave a sum as it is
+
+
+def shard_policy(model: PreTrainedModel, mesh: DeviceMesh) -> None:
+    """Split a causal model, which is then put together too where it is asked to foretell."""
+    shard(model, mesh)
+    setattr(model, foretell.__name__, MethodType(foretell, model))
+    register_fsdp_forward_method(model, foretell.__name__)
 
 
 def _layers(model: nn.Module) -> Iterator[nn.Module]:

@@ -1,40 +1,16 @@
 """The policy: how likely it finds a response."""
 
-from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torch.nn import functional as F
 from transformers import PreTrainedModel
 
+from rlhf_ray.config import BadInput
 from rlhf_ray.experience import Rollout
-
-
-@dataclass(frozen=True)
-class Sequences:
-    """Prompts and responses side by side, without the columns in which no row has a token.
-
-    `start` is the column of the first response token, `width` the number of response columns before the trimming.
-    """
-
-    tokens: Int[Tensor, "B T"]
-    mask: Bool[Tensor, "B T"]
-    positions: Int[Tensor, "B T"]
-    start: int
-    width: int
-
-    def restore(self, values: Float[Tensor, "B r"]) -> Float[Tensor, "B R"]:
-        """Give values of the kept response columns the width they had in the rollout."""
-        return F.pad(values, (0, self.width - values.shape[1]))
-
-
-def sequences(rollout: Rollout) -> Sequences:
-    left = int(rollout.prompt.mask.any(0).int().argmax())
-    length = max(1, int(rollout.mask.any(0).sum()))
-    mask = torch.cat([rollout.prompt.mask[:, left:], rollout.mask[:, :length]], dim=1)
-    tokens = torch.cat([rollout.prompt.tokens[:, left:], rollout.tokens[:, :length]], dim=1)
-    return Sequences(tokens, mask, positions(mask), rollout.prompt.mask.shape[1] - left, rollout.mask.shape[1])
+from rlhf_ray.models.likelihood import likelihoods
+from rlhf_ray.models.packing import SAME, Packed, check_reading, pack, read
 
 
 def positions(mask: Bool[Tensor, "B T"]) -> Int[Tensor, "B T"]:
@@ -42,29 +18,50 @@ def positions(mask: Bool[Tensor, "B T"]) -> Int[Tensor, "B T"]:
     return (mask.long().cumsum(1) - 1).clamp(min=0)
 
 
-def response_logits(model: PreTrainedModel, rollout: Rollout, temperature: float) -> Float[Tensor, "B r V"]:
-    """Logits that predict each response token, for the columns in which any row has one (`r <= R`)."""
-    seq = sequences(rollout)
-    kept = seq.tokens.shape[1] - seq.start
-    output = model(
-        input_ids=seq.tokens,
-        attention_mask=seq.mask.long(),
-        position_ids=seq.positions,
-        use_cache=False,
-        logits_to_keep=kept + 1,
-    )
-    return output.logits[:, :-1] / temperature
-
-
 def response_logprobs(
     model: PreTrainedModel, rollout: Rollout, temperature: float
 ) -> tuple[Float[Tensor, "B R"], Float[Tensor, "B R"]]:
-    """Log-probability of each response token and entropy (nats, without gradient) at each; zero where masked."""
-    logits = response_logits(model, rollout, temperature)
-    r, width = logits.shape[1], rollout.mask.shape[1]
-    mask = rollout.mask[:, :r]
-    everything = logits.log_softmax(-1)
-    logprobs = everything.gather(2, rollout.tokens[:, :r, None])[:, :, 0]
-    with torch.no_grad():
-        entropy = -(everything.exp() * everything).sum(-1)
-    return tuple(F.pad(torch.where(mask, part, 0.0), (0, width - r)) for part in (logprobs, entropy))  # type: ignore[return-value]
+    """Log-probability of each response token and entropy (nats, without gradient) at each; zero where masked.
+
+    Padding is not computed, and logits are made of response tokens alone.
+    """
+    # A sharded model puts itself together only for what it knows as its own method (models/memory.py).
+    ask = getattr(model, foretell.__name__, partial(foretell, model))
+    found = ask(pack(*side_by_side(rollout)), before_response(rollout), temperature)
+    empty = torch.zeros(rollout.mask.shape, device=rollout.mask.device)
+    logprobs, entropy = (empty.masked_scatter(rollout.mask, part) for part in found)
+    return logprobs, entropy
+
+
+def foretell(
+    model: PreTrainedModel, packed: Packed, places: Int[Tensor, "n"], temperature: float
+) -> tuple[Float[Tensor, "n"], Float[Tensor, "n"]]:
+    """Log-probability of each token that follows one of the places, and entropy there."""
+    hidden = read(model.base_model, packed).index_select(0, places)
+    return likelihoods(model.get_output_embeddings(), hidden, packed.tokens[places + 1], temperature)
+
+
+def side_by_side(rollout: Rollout) -> tuple[Int[Tensor, "B T"], Bool[Tensor, "B T"]]:
+    """Tokens and mask of the prompts with their responses."""
+    tokens = torch.cat([rollout.prompt.tokens, rollout.tokens], dim=1)
+    return tokens, torch.cat([rollout.prompt.mask, rollout.mask], dim=1)
+
+
+def before_response(rollout: Rollout) -> Int[Tensor, "N"]:
+    """Among the tokens of the packed rollout, the place before each response token: where that is foretold."""
+    is_response = torch.cat([torch.zeros_like(rollout.prompt.mask), rollout.mask], dim=1)
+    return is_response[side_by_side(rollout)[1]].nonzero()[:, 0] - 1
+
+
+@torch.no_grad()
+def check_policy(model: PreTrainedModel, name: str) -> None:
+    """Raises BadInput where a causal model cannot be read packed, or where its head is not its last step."""
+    check_reading(model.base_model, name)
+    tokens = torch.tensor([[2, 1, 3]], device=model.device)
+    packed = pack(tokens, torch.ones_like(tokens, dtype=torch.bool))
+    ours = model.get_output_embeddings()(read(model.base_model, packed))
+    theirs = model(input_ids=tokens, attention_mask=torch.ones_like(tokens), use_cache=False).logits[0]
+    if (ours - theirs).abs().max() > SAME * theirs.abs().max():
+        raise BadInput(
+            f"{name}: expected an architecture whose logits are what its head says, got {type(model).__name__}"
+        )

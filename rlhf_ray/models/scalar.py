@@ -10,8 +10,10 @@ from transformers import PreTrainedModel
 
 from rlhf_ray.config import BadInput
 from rlhf_ray.experience import Rollout
+from rlhf_ray.models.activations import fuse_activations
 from rlhf_ray.models.loading import load_classifier
-from rlhf_ray.models.policy import positions, sequences
+from rlhf_ray.models.packing import Packed, check_reading, pack, read
+from rlhf_ray.models.policy import before_response, side_by_side
 
 
 class Scalar(nn.Module):
@@ -32,30 +34,30 @@ class Scalar(nn.Module):
         model = load_classifier(name)
         if not hasattr(model.config, "score_std"):
             raise BadInput(f"{name}: expected a reward model with score_mean and score_std in config.json, found none")
-        return cls(model)
+        check_reading(model.base_model, name)
+        return cls(fuse_activations(model))
 
-    def forward(
-        self, tokens: Int[Tensor, "B T"], mask: Bool[Tensor, "B T"], places: Int[Tensor, "B T"] | None = None
-    ) -> Float[Tensor, "B T"]:
-        """The normalised number at every token."""
-        return (self.raw(tokens, mask, places) - self.mean) / self.std
+    def forward(self, tokens: Int[Tensor, "B T"], mask: Bool[Tensor, "B T"]) -> Float[Tensor, "B T"]:
+        """The normalised number at every token; padding, which is not computed, has 0."""
+        packed = pack(tokens, mask)
+        return packed.unpack(self.read(packed))
 
-    def raw(
-        self, tokens: Int[Tensor, "B T"], mask: Bool[Tensor, "B T"], places: Int[Tensor, "B T"] | None = None
-    ) -> Float[Tensor, "B T"]:
+    def raw(self, tokens: Int[Tensor, "B T"], mask: Bool[Tensor, "B T"]) -> Float[Tensor, "B T"]:
         """The classifier's own logit at every token; at the end of a response, the log-odds of a thumb up."""
-        return self.classifier.score(self.hidden(tokens, mask, places))[:, :, 0]
+        packed = pack(tokens, mask)
+        return packed.unpack(self._logits(packed))
 
-    def hidden(
-        self, tokens: Int[Tensor, "B T"], mask: Bool[Tensor, "B T"], places: Int[Tensor, "B T"] | None = None
-    ) -> Float[Tensor, "B T D"]:
+    def hidden(self, tokens: Int[Tensor, "B T"], mask: Bool[Tensor, "B T"]) -> Float[Tensor, "B T D"]:
         """What the head reads at every token."""
-        return self.classifier.base_model(
-            input_ids=tokens,
-            attention_mask=mask.long(),
-            position_ids=positions(mask) if places is None else places,
-            use_cache=False,
-        ).last_hidden_state
+        packed = pack(tokens, mask)
+        return packed.unpack(read(self.classifier.base_model, packed))
+
+    def read(self, packed: Packed) -> Float[Tensor, "N"]:
+        """The normalised number at every token of a packed batch."""
+        return (self._logits(packed) - self.mean) / self.std
+
+    def _logits(self, packed: Packed) -> Float[Tensor, "N"]:
+        return self.classifier.score(read(self.classifier.base_model, packed))[:, 0].float()
 
 
 def response_scores(model: Scalar, rollout: Rollout, eos: int) -> Float[Tensor, "B"]:
@@ -63,16 +65,14 @@ def response_scores(model: Scalar, rollout: Rollout, eos: int) -> Float[Tensor, 
 
     One that was cut off is read with the end-of-text token behind it, the form in which people rate cut-off texts.
     """
-    seq = sequences(_closed(rollout, eos))
-    values = model(seq.tokens, seq.mask, seq.positions)
-    return at_last_token(values, seq.mask)
+    packed = pack(*side_by_side(_closed(rollout, eos)))
+    return model.read(packed)[packed.mask.sum(1).cumsum(0) - 1]
 
 
 def response_values(model: Scalar, rollout: Rollout) -> Float[Tensor, "B R"]:
     """What the critic expects before each response token is chosen: the number at the token that precedes it."""
-    seq = sequences(rollout)
-    values = model(seq.tokens, seq.mask, seq.positions)[:, seq.start - 1 : -1]
-    return torch.where(rollout.mask, seq.restore(values), 0.0)
+    values = model.read(pack(*side_by_side(rollout)))[before_response(rollout)]
+    return torch.zeros(rollout.mask.shape, device=values.device).masked_scatter(rollout.mask, values)
 
 
 def _closed(rollout: Rollout, eos: int) -> Rollout:

@@ -2,12 +2,11 @@
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal, Self
 
 import torch
 from jaxtyping import Float
-from pydantic import Field, model_validator
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import AdamW
@@ -18,66 +17,35 @@ from rlhf_ray.alarm import Alarm, NotFinite, Tripped
 from rlhf_ray.algorithms.kl import NO_PENALTY, KlPenalty, kl_per_token
 from rlhf_ray.algorithms.losses import clipped_share, policy_loss, value_loss
 from rlhf_ray.batch import concat
-from rlhf_ray.config import Config
 from rlhf_ray.experience import CriticEstimates, CriticExperience, Estimates, Experience, Metrics, Rollout
+from rlhf_ray.models.activations import fuse_activations
 from rlhf_ray.models.adapters import Lora, adapt, adapters_off
 from rlhf_ray.models.loading import load_causal
-from rlhf_ray.models.memory import recompute_activations, shard
+from rlhf_ray.models.memory import recompute_activations, shard, shard_policy
 from rlhf_ray.models.plain import changing_parameters, plain, plain_parameters
-from rlhf_ray.models.policy import response_logprobs
+from rlhf_ray.models.policy import check_policy, response_logprobs, side_by_side
+from rlhf_ray.models.precision import products
 from rlhf_ray.models.scalar import Scalar, response_values
 from rlhf_ray.seeds import derive
 from rlhf_ray.weights import LocalWeights, pack
+from rlhf_ray.workers.learning import Learning
+from rlhf_ray.workers.pieces import cut
 from rlhf_ray.workers.ranks import Ranks
 from rlhf_ray.workers.student import Student
 
-RATIO_TOLERANCE = 1e-3  # float32 rounding of a log-probability over a response is far below this
+RATIO_TOLERANCE = 1e-3  # nats; the same pieces in the same precision are far nearer, in float32 as in bf16
 POLICY, ADAPTERS = "policy", "adapters"  # names of folders, the former also of a student
 PLAIN = f"{POLICY}/model.safetensors"
 NO_STEP = "no step was taken with it"
 PATIENCE = 1.5  # inner epochs end at this many times the target KL, as OpenAI's Spinning Up has it
 
 
-class Learning(Config):
-    """How the learner takes its steps."""
-
-    epochs: int = Field(2, ge=1, description="Passes over each batch of experience.")
-    minibatch: int = Field(32, ge=1, description="Episodes an optimizer step.")
-    microbatch: int | None = Field(
-        None, ge=1, description="Episodes that go through the models at once, to save memory; none: the minibatch."
-    )
-    policy_lr: float = Field(6e-4, gt=0, description="Learning rate of the policy at the first step.")
-    critic_lr: float = Field(1e-3, gt=0, description="Learning rate of the critic at the first step.")
-    critic_warmup: int = Field(0, ge=0, description="Iterations at the start in which the critic alone learns.")
-    schedule: Literal["constant", "linear"] = Field(
-        "linear", description="Learning rates stay, or fall to 0 at the last step."
-    )
-    clip: float = Field(0.2, gt=0, description="How far a token's probability ratio may move for free.")
-    dual_clip: float | None = Field(
-        None, gt=1, description="Most that a bad token may cost, in advantages, however likely it became."
-    )
-    value_clip: float = Field(0.2, gt=0, description="How far a value may move for free.")
-    target_kl: float | None = Field(
-        None, gt=0, description="Inner epochs end when the policy has moved 1.5 times this far, in nats a token."
-    )
-    gradient_checkpointing: bool = Field(
-        False, description="Compute activations twice instead of keeping them: less memory, more time."
-    )
-    max_grad_norm: float = Field(1.0, gt=0, description="Gradients of each model are clipped to this norm.")
-    adam_betas: tuple[float, float] = Field((0.9, 0.95), description="AdamW's decay of both moments.", strict=False)
-    adam_eps: float = Field(1e-5, gt=0, description="AdamW's epsilon; there is no weight decay.")
-
-    @model_validator(mode="after")
-    def _fits(self) -> Self:
-        if self.microbatch and self.minibatch % self.microbatch:
-            raise ValueError(f"microbatch: expected a divisor of minibatch ({self.minibatch}), got {self.microbatch}")
-        if not all(0 <= beta < 1 for beta in self.adam_betas):
-            raise ValueError(f"adam_betas: expected two numbers in [0, 1), got {self.adam_betas}")
-        return self
-
-
 class Learner:
-    """A policy and perhaps a critic that learn. `total_steps` is the length of the schedule in calls of `update`."""
+    """A policy and perhaps a critic that learn. `total_steps` is the length of the schedule in calls of `update`.
+
+    A sampler that spoke with this very version of the weights has computed the log-probabilities already. Within how
+    many nats its word is taken for them says `trust`; without it they are always computed here.
+    """
 
     def __init__(
         self,
@@ -90,6 +58,7 @@ class Learner:
         device: str = "cpu",
         lora: Lora | None = None,
         sharded: bool = False,
+        trust: float | None = None,
     ) -> None:
         self.learning = learning
         self.temperature = temperature
@@ -98,9 +67,11 @@ class Learner:
         self.device = device
         self.lora = lora
         self.sharded = sharded
+        self.trust = trust
         self.ranks = Ranks()
         self.updates = 0
-        self.policy = load_causal(policy)
+        self.policy = fuse_activations(load_causal(policy))
+        check_policy(self.policy, policy)
         self.critic = Scalar.load(critic) if critic else None
         for name, model in self._transformers().items():
             if lora:
@@ -117,7 +88,7 @@ class Learner:
         self.ranks = Ranks.join(place, rank, size, self.device, deadline_s)
         if self.sharded:
             mesh = self.ranks.mesh()
-            shard(self.policy, mesh)
+            shard_policy(self.policy, mesh)
             if self.critic:
                 shard(self.critic.classifier.base_model, mesh)
                 shard(self.critic.classifier.score, mesh)
@@ -134,21 +105,23 @@ class Learner:
     def estimate(self, rollout: Rollout) -> Estimates:
         """Log-probabilities and values before learning, in the pieces in which `update` will compute them first.
 
-        Of a rank among several, those of its own rows: `Ranks.rows` says which they are.
+        Log-probabilities are the sampler's own where it spoke with this version and there is trust. Of a rank among
+        several, those of its own rows: `Ranks.rows` says which they are.
         """
-        return concat([self._estimate(piece).to("cpu") for piece in self._pieces(rollout)])
+        is_known = self._is_known(rollout)
+        return concat([self._estimate(piece, is_known).to("cpu") for piece in self._pieces(rollout)])
 
     @torch.no_grad()
     def refer(self, rollout: Rollout) -> Float[Tensor, "B R"]:
         """Log-probabilities of the policy as it was before it got adapters, in the same pieces as `estimate`."""
         with adapters_off(self.policy):
-            found = [response_logprobs(self.policy, piece, self.temperature)[0] for piece in self._pieces(rollout)]
-        return torch.cat(found).cpu()
+            return torch.cat([self._logprobs(piece)[0].cpu() for piece in self._pieces(rollout)])
 
     def update(self, experience: Experience, penalty: KlPenalty = NO_PENALTY) -> Metrics:
         """All epochs over one batch of experience. Raises NotFinite before a step that is not finite.
 
-        The first minibatch is that of `estimate`: its ratios must be 1, else the two disagree and learning is wrong.
+        The first minibatch is that of `estimate`: its ratios must be 1, else the two disagree and learning is wrong. To
+        a sampler's log-probabilities they are as near to 1 as it is trusted.
         """
         steps: list[Metrics] = []
         before = self._policy_tensors() if self.updates == self.learning.critic_warmup else []
@@ -220,7 +193,7 @@ class Learner:
         if not self.sharded:
             model.to(self.device)
         learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        optimizer = AdamW(learning, lr=lr, betas=c.adam_betas, eps=c.adam_eps, weight_decay=0.0)
+        optimizer = AdamW(learning, lr=lr, betas=c.adam_betas, eps=c.adam_eps, weight_decay=0.0, fused=True)
 
         def share(step: int) -> float:
             if step < warmup:
@@ -232,18 +205,30 @@ class Learner:
     def _pieces(self, rollout: Rollout) -> Iterator[Rollout]:
         """This rank's rows of each minibatch, as many at once as the models take."""
         for rows in torch.arange(len(rollout)).split(self.learning.minibatch):
-            for piece in rollout[self.ranks.share(rows)].split(self._piece):
-                yield piece.to(self.device)
+            for piece in self._cut(rollout, rows):
+                yield rollout[piece].to(self.device)
 
-    @property
-    def _piece(self) -> int:
-        return self.learning.microbatch or self.learning.minibatch
+    def _cut(self, rollout: Rollout, rows: Tensor) -> list[Tensor]:
+        """This rank's rows of a minibatch, in pieces."""
+        _, mask = side_by_side(rollout)
+        shares = [replace(self.ranks, rank=rank).share(rows) for rank in range(self.ranks.size)]
+        return cut(shares, mask.sum(1), self.learning.microbatch_tokens)[self.ranks.rank]
 
-    def _estimate(self, rollout: Rollout) -> Estimates:
-        logprobs, _ = response_logprobs(self.policy, rollout, self.temperature)
-        if not self.critic:
-            return Estimates(logprobs)
-        return CriticEstimates(logprobs, response_values(self.critic, rollout))
+    def _is_known(self, rollout: Rollout) -> bool:
+        """Whether the sampler's log-probabilities are those of the policy as it is now."""
+        return self.trust is not None and bool((rollout.version == self.version()).all())
+
+    def _estimate(self, rollout: Rollout, is_known: bool) -> Estimates:
+        logprobs = rollout.logprobs if is_known else self._logprobs(rollout)[0]
+        return CriticEstimates(logprobs, self._values(self.critic, rollout)) if self.critic else Estimates(logprobs)
+
+    def _logprobs(self, rollout: Rollout) -> tuple[Tensor, Tensor]:
+        with products(self.learning.precision, self.device):
+            return response_logprobs(self.policy, rollout, self.temperature)
+
+    def _values(self, critic: Scalar, rollout: Rollout) -> Tensor:
+        with products(self.learning.precision, self.device):
+            return response_values(critic, rollout)
 
     def _minibatches(self, size: int, epoch: int) -> list[Tensor]:
         """Rows of each minibatch: in order in the first epoch, so that its ratios are exactly 1; shuffled later."""
@@ -264,13 +249,13 @@ class Learner:
         tokens = int(experience.rollout.mask[rows].sum())
         means: dict[str, float] = {}
         furthest = 0.0
-        for piece in experience[self.ranks.share(rows)].split(self._piece):
-            sums, moved = self._backward(piece.to(self.device), penalty, tokens)
+        for piece in self._cut(experience.rollout, rows):
+            sums, moved = self._backward(experience[piece].to(self.device), penalty, tokens)
             means = {name: means.get(name, 0.0) + figure / tokens for name, figure in sums.items()}
             furthest = max(furthest, moved)
         means = self.ranks.total(means)
         if first:
-            self._check_ratio(self.ranks.largest(furthest))
+            self._check_ratio(self.ranks.largest(furthest), self._is_known(experience.rollout))
         for name, mean in means.items():
             if not math.isfinite(mean):
                 raise NotFinite(_not_finite(name, f"the loss, which is {mean}; {NO_STEP}", self.updates + 1))
@@ -284,14 +269,14 @@ class Learner:
         That is the largest distance, in nats, between a token's log-probability now and before.
         """
         rollout, old, mask = experience.rollout, experience.old, experience.rollout.mask
-        logprobs, entropy = response_logprobs(self.policy, rollout, self.temperature)
+        logprobs, entropy = self._logprobs(rollout)
         c = self.learning
         losses = {"loss/policy_avg": policy_loss(logprobs, old.logprobs, experience.advantages, c.clip, c.dual_clip)}
         if penalty.coef:
             divergence = kl_per_token(logprobs, experience.ref_logprobs, penalty.estimator)
             losses["loss/kl_avg"] = penalty.coef * divergence
         if self.critic and isinstance(experience, CriticExperience) and isinstance(old, CriticEstimates):
-            values = response_values(self.critic, rollout)
+            values = self._values(self.critic, rollout)
             losses["loss/value_avg"] = value_loss(values, old.values, experience.returns, c.value_clip)
         sums = {name: torch.where(mask, loss, 0.0).sum() for name, loss in losses.items()}
         torch.stack(list(sums.values())).sum().div(tokens).backward()
@@ -306,13 +291,16 @@ class Learner:
             sums |= {name: torch.where(mask, figure, 0.0).sum() for name, figure in seen.items()}
             return {name: float(figure) for name, figure in sums.items()}, float(log_ratio.abs().max())
 
-    def _check_ratio(self, furthest: float) -> None:
-        if furthest > RATIO_TOLERANCE:
+    def _check_ratio(self, furthest: float, is_known: bool) -> None:
+        limit = self.trust if is_known and self.trust else RATIO_TOLERANCE
+        if furthest > limit:
             raise Tripped(
                 Alarm(
                     "ratio",
-                    f"expected 1 on the first minibatch, got a log-probability that is off by {furthest:.4f}",
-                    "the policy changed between estimate and update, or something in it is random, such as dropout",
+                    f"expected 1 on the first minibatch, got a log-probability that is off by {furthest:.4f}, more "
+                    f"than {limit:g} nats",
+                    "the policy changed between estimate and update, something in it is random, such as dropout, or "
+                    "the sampler that spoke does not have the learner's weights",
                     "leave the models in evaluation mode, and let nothing else change the learner's policy",
                     self.updates + 1,
                 )

@@ -8,8 +8,10 @@ from rlhf_ray.alarm import Alarm, NotFinite
 from rlhf_ray.batch import concat
 from rlhf_ray.config import Config
 from rlhf_ray.experience import Rollout, ScoredRollout
+from rlhf_ray.models.activations import fuse_activations
 from rlhf_ray.models.loading import load_causal, load_tokenizer
-from rlhf_ray.models.policy import response_logprobs
+from rlhf_ray.models.policy import check_policy, response_logprobs
+from rlhf_ray.models.precision import Precision, products
 from rlhf_ray.workers.rewards import Reward, build
 
 
@@ -26,6 +28,9 @@ class Scoring(Config):
     )
     missing_eos_penalty: float = Field(1.0, ge=0, description="Taken off the score of a response that did not end.")
     rows: int = Field(64, ge=1, description="Responses scored together.")
+    precision: Precision = Field(
+        "fp32", description="Of the models' products; bf16 is faster where the machine multiplies it."
+    )
 
 
 class Scorer:
@@ -46,11 +51,14 @@ class Scorer:
         tokenizer = load_tokenizer(reference)
         self.rewards = {name: build(kind, reward, tokenizer, device) for name, kind in scoring.rewards.items()}
         self.weights = torch.tensor([kind.weight for kind in scoring.rewards.values()], device=device)
-        self.reference = load_causal(reference).to(device) if has_reference else None
+        self.reference = fuse_activations(load_causal(reference)).to(device) if has_reference else None
+        if self.reference:
+            check_policy(self.reference, reference)
 
     def score(self, rollout: Rollout) -> ScoredRollout:
         """Judge every response. Raises NotFinite, naming the sample, where a score is not a number."""
-        return concat([self._score(item.to(self.device)).to("cpu") for item in rollout.split(self.scoring.rows)])
+        with products(self.scoring.precision, self.device):
+            return concat([self._score(item.to(self.device)).to("cpu") for item in rollout.split(self.scoring.rows)])
 
     @torch.no_grad()
     def _score(self, rollout: Rollout) -> ScoredRollout:

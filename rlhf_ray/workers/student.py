@@ -34,7 +34,7 @@ class Student:
 
     def gradient_norm(self, most: float) -> float:
         """The norm of the gradient before it is clipped to `most`."""
-        return float(whole(nn.utils.clip_grad_norm_(self.parameters, most)))
+        return float(whole(nn.utils.clip_grad_norm_(self.parameters, most, foreach=True)))
 
     def not_finite(self) -> str | None:
         """The name of a parameter that holds something which is not a number, if there is one."""

@@ -45,16 +45,6 @@ def uniforms(rows: int, columns: int, seed: int = 0) -> Tensor:
     return 0.5 + torch.rand(rows, columns, generator=generator, dtype=torch.float64) / 2
 
 
-class Placeless:
-    """A model that is never told the places of its tokens."""
-
-    def __init__(self, model: PreTrainedModel) -> None:
-        self.model = model
-
-    def __call__(self, *, position_ids: Tensor, **arguments: Any) -> Any:
-        return self.model(**arguments)
-
-
 @given(st.lists(st.tuples(LISTS, LISTS), min_size=1, max_size=4), st.integers(0, 5), st.integers(0, 3))
 @examples(max_examples=20)
 def test_every_response_is_as_likely_as_if_it_were_alone(
@@ -81,11 +71,15 @@ def test_left_padding_changes_no_logprob(each_folder: str, rollout_of: Callable,
     torch.testing.assert_close(logprobs_of(policy, beside)[0], logprobs_of(policy, alone)[0], atol=1e-5, rtol=0)
 
 
-def test_without_places_left_padding_would_change_them(policy: PreTrainedModel, rollout_of: Callable) -> None:
+def test_without_places_a_neighbour_would_change_them(policy_folder: str, rollout_of: Callable) -> None:
+    """The model is no longer told the places of its tokens, and counts them through all sequences."""
+    policy = load_causal(policy_folder)
+    policy.base_model.register_forward_pre_hook(
+        lambda model, given, named: (given, named | {"position_ids": None}), with_kwargs=True
+    )
     alone = rollout_of(PROMPTS[:1], RESPONSES[:1])
-    beside = rollout_of([PROMPTS[0], [33] * 7], [RESPONSES[0], [40]])
-    placeless = Placeless(policy)
-    change = logprobs_of(placeless, beside)[0] - logprobs_of(placeless, alone)[0]
+    beside = rollout_of([[33] * 7, PROMPTS[0]], [[40], RESPONSES[0]])
+    change = logprobs_of(policy, beside)[1] - logprobs_of(policy, alone)[0]
     assert float(change.abs().max()) > 1e-2
 
 

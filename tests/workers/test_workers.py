@@ -268,6 +268,41 @@ def test_a_policy_that_changed_between_estimate_and_update_is_noticed(learner: L
         learner.update(experience)
 
 
+def test_a_sampler_with_the_same_weights_is_taken_at_its_word(
+    policy_folder: str, reward_folder: str, rollout: Rollout
+) -> None:
+    """Its log-probabilities are those of the learner, which computes them itself where another version spoke."""
+    trusting = Learner(policy_folder, reward_folder, Learning(), SAMPLING.temperature, 11, 4, trust=1e-2)
+    assert torch.equal(trusting.estimate(rollout).logprobs, rollout.logprobs)
+    older = replace(rollout, version=rollout.version - 1)
+    own = learner_of(policy_folder, reward_folder).estimate(rollout)
+    assert torch.equal(trusting.estimate(older).logprobs, own.logprobs)
+    assert torch.equal(trusting.estimate(rollout).values, own.values)
+    metrics = trusting.update(experience_of(trusting, rollout))
+    assert metrics["val/ratio"] == pytest.approx(1, abs=0.1)
+    assert torch.equal(trusting.estimate(rollout).logprobs, trusting.estimate(older).logprobs)
+
+
+def test_a_sampler_that_did_not_have_the_weights_is_noticed(
+    policy_folder: str, reward_folder: str, rollout: Rollout
+) -> None:
+    trusting = Learner(policy_folder, reward_folder, Learning(), SAMPLING.temperature, 11, 4, trust=1e-2)
+    wrong = replace(rollout, logprobs=torch.where(rollout.mask, rollout.logprobs - 0.02, 0.0))
+    with pytest.raises(RuntimeError, match=r"more than 0\.01 nats"):
+        trusting.update(experience_of(trusting, wrong))
+
+
+def test_in_half_precision_the_first_ratios_are_one_and_weights_stay_whole(
+    policy_folder: str, reward_folder: str, rollout: Rollout
+) -> None:
+    metrics, learner = learned(policy_folder, reward_folder, rollout, precision="bf16", epochs=1)
+    assert metrics["val/ratio"] == pytest.approx(1, abs=1e-4)
+    assert {parameter.dtype for s in learner.students for parameter in s.parameters} == {torch.float32}
+    exact, _ = learned(policy_folder, reward_folder, rollout, epochs=1)
+    assert metrics != exact
+    assert metrics["loss/value_avg"] == pytest.approx(exact["loss/value_avg"], rel=0.05)
+
+
 def test_dropout_would_be_noticed(learner: Learner, rollout: Rollout) -> None:
     experience = experience_of(learner, rollout)
     learner.policy.train()
@@ -311,12 +346,12 @@ def learned(policy: str, critic: str | None, rollout: Rollout, **learning: float
     return metrics, learner
 
 
-@pytest.mark.parametrize("microbatch", [1, 2, 3])
+@pytest.mark.parametrize("tokens", [1, 20, 40])
 def test_how_a_minibatch_is_cut_changes_nothing(
-    policy_folder: str, reward_folder: str, rollout: Rollout, microbatch: int
+    policy_folder: str, reward_folder: str, rollout: Rollout, tokens: int
 ) -> None:
     whole, one = learned(policy_folder, reward_folder, rollout)
-    cut, other = learned(policy_folder, reward_folder, rollout, microbatch=microbatch)
+    cut, other = learned(policy_folder, reward_folder, rollout, microbatch_tokens=tokens)
     assert cut == pytest.approx(whole, abs=1e-5, rel=1e-4)
     assert one.weights().buffer == pytest.approx(other.weights().buffer, abs=1e-5)
 
@@ -362,11 +397,6 @@ def test_divergence_in_the_loss_draws_the_policy_back(policy_folder: str, reward
         return float((learner.estimate(rollout).logprobs - reference)[rollout.mask].abs().mean())
 
     assert distance(1.0) < distance(0.0) - 1e-3
-
-
-def test_a_microbatch_that_does_not_fit_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"microbatch: expected a divisor of minibatch \(8\), got 3"):
-        Learning(minibatch=8, microbatch=3)
 
 
 def test_what_is_saved_is_what_was_learned(learner: Learner, rollout: Rollout, tmp_path: Path) -> None:
