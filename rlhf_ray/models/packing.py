@@ -126,7 +126,7 @@ def read(model: PreTrainedModel, packed: Packed) -> Float[Tensor, "N D"]:
         model.set_attn_implementation(PACKED)
     return model(
         input_ids=packed.tokens[None],
-        attention_mask=packed.mask.new_ones(1, 1, 1, 1),  # of no use, but without one GPT-2 warns of padding
+        attention_mask=packed.mask.new_ones(1, 1, 1, 1),  # not looked at: with one of four axes no other is made
         position_ids=packed.positions[None],
         use_cache=False,
         packing=packed.packing,
@@ -195,10 +195,5 @@ def _window(length: int, window: int | None, device: torch.device) -> Bool[Tenso
     return (distance >= 0) & (distance < window)
 
 
-def _mask(*sizes: Any, attention_mask: Tensor | None = None, **others: Any) -> Tensor | None:
-    """Packed rows come without a mask and need none; a padded batch gets the one that torch's attention takes."""
-    return None if attention_mask is None else sdpa_mask(*sizes, attention_mask=attention_mask, **others)
-
-
 AttentionInterface.register(PACKED, _attend)
-AttentionMaskInterface.register(PACKED, _mask)
+AttentionMaskInterface.register(PACKED, sdpa_mask)  # of batches that are not packed; packed rows bring their own

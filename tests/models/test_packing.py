@@ -133,6 +133,19 @@ def test_a_packed_policy_learns_what_a_padded_one_learns(
         torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-4)
 
 
+def test_a_model_that_can_read_packed_rows_reads_others_as_before(family: tuple) -> None:
+    """With a cache, too, and without a mask: what came before counts, and a window stays one."""
+    causal, _ = family
+    tokens = torch.randint(2, 64, (1, 12), generator=torch.Generator().manual_seed(3))
+    with torch.no_grad():
+        expected = causal(input_ids=tokens, use_cache=False).logits
+        check_reading(causal.base_model, "here")  # from now on it knows how to read them
+        torch.testing.assert_close(causal(input_ids=tokens, use_cache=False).logits, expected, rtol=0, atol=1e-5)
+        begun = causal(input_ids=tokens[:, :3], use_cache=True)
+        rest = causal(input_ids=tokens[:, 3:], past_key_values=begun.past_key_values, use_cache=True).logits
+    torch.testing.assert_close(rest, expected[:, 3:], rtol=0, atol=1e-5)
+
+
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=20))
 def test_what_is_taken_out_of_the_row_and_put_back_is_the_row(lengths: list[int]) -> None:
     packing = Packing.of(torch.tensor(lengths))
