@@ -1,0 +1,1 @@
+"""What was trained, behind HTTP. Inside this package Ray Serve is `from ray import serve`, never `import serve`."""

@@ -1,0 +1,61 @@
+"""What is asked of a generator, and what comes back: the nouns between the doors and the engine."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Order:
+    """One prompt, and how to answer it. Sample `i` draws from `(seed, i)`; a temperature of 0 is greedy.
+
+    `prompt` is a text, or the messages of a chat. `alternatives` is how many likeliest tokens are named at
+    each place; None: tokens are not spelled at all.
+    """
+
+    prompt: str | list[dict[str, str]]
+    seed: int
+    samples: int = 1
+    most_tokens: int | None = None
+    temperature: float = 1.0
+    top_p: float = 1.0
+    stop: tuple[str, ...] = ()
+    alternatives: int | None = None
+
+
+@dataclass
+class Said:
+    """One sample: its text without what ended it, each token drawn with its log-probability (nats), and why it ended.
+
+    `finish` is `stop` or `length`, None while there is more to come; with `ended` the last token is an end-of-text.
+    `spelled` and `alternatives` (the likeliest tokens at each place) are filled where the order asks for them.
+    """
+
+    sample: int
+    text: str = ""
+    tokens: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    spelled: list[str] = field(default_factory=list)
+    alternatives: list[list[tuple[str, float]]] = field(default_factory=list)
+    finish: str | None = None
+    ended: bool = False
+
+    def since(self, begin: int, text: str) -> "Said":
+        """What came with the tokens from `begin` on, which tell `text`."""
+        parts = (part[begin:] for part in (self.tokens, self.logprobs, self.spelled, self.alternatives))
+        return Said(self.sample, text, *parts, self.finish, self.ended)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """All samples of an order, or some more of them, and how many tokens the prompt had."""
+
+    said: list[Said]
+    prompt_tokens: int
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why an order is not answered: an HTTP status and a sentence. A value, since an error would be logged by Ray."""
+
+    status: int
+    message: str
+    field: str | None = None
