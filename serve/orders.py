@@ -46,10 +46,11 @@ class Said:
 
 @dataclass(frozen=True)
 class Answer:
-    """All samples of an order, or some more of them, and how many tokens the prompt had."""
+    """All samples of an order, or some more of them, the prompt's length, and which version of the model said it."""
 
     said: list[Said]
     prompt_tokens: int
+    version: str
 
 
 @dataclass(frozen=True)

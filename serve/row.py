@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 
 import torch
 from transformers import PreTrainedTokenizerBase
@@ -45,9 +44,8 @@ class Row:
         self.ticket, self.slot, self.said = ticket, slot, Said(sample)
         chance = torch.Generator().manual_seed(derive(ticket.order.seed, sample))
         self.numbers = torch.rand(ticket.most_tokens, generator=chance, dtype=torch.float64).tolist()
-        heard = ticket.streams or ticket.order.stop
-        self.tokenizer = tokenizer
-        self.telling = Telling(tokenizer, ticket.order.stop) if heard else None
+        self.is_heard = ticket.streams or bool(ticket.order.stop)  # else its text is made at the end, in one go
+        self.telling = Telling(tokenizer, ticket.order.stop)
         self.told = 0
 
     @property
@@ -62,7 +60,7 @@ class Row:
         said.logprobs.append(likely)
         if token in ends:
             said.finish, said.ended = "stop", True
-        elif self.telling:
+        elif self.is_heard:
             self.telling.hear(token)
             if self.telling.stopped:
                 said.finish = "stop"
@@ -72,7 +70,6 @@ class Row:
 
     def piece(self) -> Said | None:
         """What a listener has not heard yet; None where there is nothing to hear."""
-        assert self.telling  # a row that streams is told
         text = self.telling.rest(self._own()) if self.said.finish else self.telling.fresh()
         if not text and not self.said.finish:
             return None
@@ -81,9 +78,7 @@ class Row:
 
     def whole(self) -> Said:
         """All of it, with its text."""
-        own = self._own()
-        tell = self.telling.rest if self.telling else partial(self.tokenizer.decode, skip_special_tokens=True)
-        self.said.text = tell(own)
+        self.said.text = self.telling.rest(self._own())
         return self.said
 
     def _own(self) -> list[int]:

@@ -35,7 +35,7 @@ class Telling:
         return text
 
     def rest(self, tokens: Sequence[int]) -> str:
-        """What is left to tell of all `tokens` when nothing more comes: also what was held back, or half a character."""
+        """What is left to tell of all `tokens` when nothing more comes: what was held back, and half a character."""
         if not self.stopped:
             whole = self.tokenizer.decode(tokens, skip_special_tokens=True)
             self.text = whole if whole.startswith(self.text) else self.text

@@ -8,7 +8,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 # From the top down. A module may import from its own row and from those below it.
 LAYERS = [
-    {"jobs", "serve"},
+    {"jobs"},
+    {"serve"},
     {"distributed"},
     {"summary"},
     {"stages"},
@@ -17,7 +18,7 @@ LAYERS = [
     {"workers", "feedback", "data", "incidents"},
     {"models", "text"},
     {"algorithms", "experience"},
-    {"batch", "weights", "config", "seeds", "meter", "durable", "alarm"},
+    {"batch", "weights", "config", "seeds", "meter", "durable", "alarm", "client"},
 ]
 RAY_FOLDERS = {"jobs", "serve", "distributed"}
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
@@ -64,6 +65,18 @@ def test_ray_is_imported_in_three_folders_only(path):
 def test_what_learns_cannot_read_the_rubric(path):
     if room(path) in {"training", "workers", "algorithms", "models", "distributed"}:
         assert not {name for name in imported(path) if name.startswith("rlhf_ray.incidents")}
+
+
+def test_inside_serve_ray_serve_is_imported_from_ray():
+    for path in ROOT.glob("serve/**/*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                assert "serve" not in {alias.name for alias in node.names}, f"{path.name}: from ray import serve"
+
+
+def test_the_engine_and_the_doors_know_no_ray():
+    with_ray = {path.stem for path in ROOT.glob("serve/*.py") if any(n.startswith("ray.") for n in imported(path))}
+    assert with_ray == {"app", "deployments", "metrics"}
 
 
 def test_every_wait_on_ray_has_a_deadline():

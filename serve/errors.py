@@ -1,0 +1,46 @@
+"""Errors in OpenAI's form: short, and without a word of what was sent."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi.responses import JSONResponse
+from pydantic import ValidationError
+
+from serve.orders import Refusal
+
+KINDS = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
+RETRY_AFTER_S = 1
+LONGEST = 400  # characters of a message
+
+
+class Refused(Exception):
+    """Ends a request with this refusal."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.message)
+        self.refusal = refusal
+
+
+def said(refusal: Refusal) -> dict[str, Any]:
+    """The body of an error."""
+    kind = KINDS.get(refusal.status, "invalid_request_error" if refusal.status < 500 else "server_error")
+    return {
+        "error": {"message": refusal.message[:LONGEST], "type": kind, "param": refusal.field, "code": refusal.status}
+    }
+
+
+def answer(refusal: Refusal) -> JSONResponse:
+    headers: Mapping[str, str] = {"Retry-After": str(RETRY_AFTER_S)} if refusal.status in (429, 503) else {}
+    return JSONResponse(said(refusal), refusal.status, headers)
+
+
+def mistake(error: ValidationError) -> Refusal:
+    """The first thing that is wrong with a body. Only names of ours are repeated, never one that a client made up."""
+    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    if first["type"] == "json_invalid":
+        return Refusal(400, "expected a body of valid JSON")
+    unknown = first["type"] == "extra_forbidden"
+    path = first["loc"][:-1] if unknown else first["loc"]
+    field = ".".join(map(str, path)) or None
+    message = "unknown field" if unknown else first["msg"].removeprefix("Value error, ")
+    return Refusal(400, f"{field}: {message}" if field else message, field)

@@ -1,0 +1,117 @@
+"""The Generator answers orders: text to tokens, the engine, and back. A plain class; `deployments.py` deploys it."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+from jinja2 import TemplateError
+
+from rlhf_ray.text import plain_ids
+
+from serve.artefact import Artefact
+from serve.engine import Busy, Engine, Generation
+from serve.orders import Answer, Order, Refusal, Said
+from serve.row import Parcel, Ticket, hand_out
+
+PATIENCE_S = 60.0  # an engine with work to do that says no token for so long is not well
+
+
+class Generator:
+    def __init__(self, model: Artefact, config: Generation) -> None:
+        model.verify()
+        self.model, self.config = model, config
+        self.engine = Engine(model.folder, config, self._deliver)
+        self.tokenizer = self.engine.tokenizer
+        self.special = sorted({*self.tokenizer.get_added_vocab(), *self.tokenizer.all_special_tokens})
+        self.loop: asyncio.AbstractEventLoop | None = None
+
+    def about(self) -> Artefact:
+        return self.model
+
+    async def complete(self, order: Order) -> Answer | Refusal:
+        """All samples at once. Whoever is cancelled while waiting stops the engine at its next step."""
+        whole: asyncio.Future[list[Said]] = asyncio.get_running_loop().create_future()
+
+        def receive(ticket: Ticket, said: list[Said]) -> None:
+            if not whole.done():
+                whole.set_result(said)
+
+        begun = self._begin(order, receive, streams=False)
+        if isinstance(begun, Refusal):
+            return begun
+        try:
+            return self._answer(begun, await whole)
+        finally:
+            begun.cancel()
+
+    async def stream(self, order: Order) -> AsyncIterator[Answer | Refusal]:
+        """Some more of each sample, as it is said."""
+        pieces: asyncio.Queue[list[Said]] = asyncio.Queue()
+        begun = self._begin(order, lambda ticket, said: pieces.put_nowait(said), streams=True)
+        if isinstance(begun, Refusal):
+            yield begun
+            return
+        left = order.samples
+        try:
+            while left:
+                fresh = await pieces.get()
+                while fresh and not pieces.empty():  # who listens slowly hears more at once
+                    fresh = fresh + pieces.get_nowait()
+                left -= sum(piece.finish is not None for piece in fresh)
+                yield self._answer(begun, fresh)
+        finally:
+            begun.cancel()
+
+    def check_health(self) -> None:
+        """Raises RuntimeError where the engine has died or stands still."""
+        if not self.engine.is_well(PATIENCE_S):
+            raise RuntimeError(f"{self.model.name}: the engine says nothing") from self.engine.failure
+
+    def _begin(self, order: Order, receive: Callable, *, streams: bool) -> Ticket | Refusal:
+        self.loop = asyncio.get_running_loop()
+        refusal = self._refuse(order)
+        prompt = refusal or self._encode(order)
+        if isinstance(prompt, Refusal):
+            return prompt
+        try:
+            return self.engine.submit(order, prompt, receive, streams=streams)
+        except Busy:
+            return Refusal(429, f"{self.model.name}: as many wait as may wait; try again later")
+
+    def _refuse(self, order: Order) -> Refusal | None:
+        most, slots = self.config.response_tokens, self.config.slots
+        if order.most_tokens is not None and order.most_tokens > most:
+            return Refusal(400, f"expected at most {most}, got more", "max_tokens")
+        if order.samples > slots:
+            return Refusal(400, f"expected at most {slots} samples a prompt, got more", "n")
+        return None
+
+    def _encode(self, order: Order) -> list[int] | Refusal:
+        ids = plain_ids(self.tokenizer, order.prompt) if isinstance(order.prompt, str) else self._chat(order.prompt)
+        if isinstance(ids, Refusal):
+            return ids
+        if not 0 < len(ids) <= self.config.prompt_tokens:
+            field = "prompt" if isinstance(order.prompt, str) else "messages"
+            return Refusal(400, f"expected 1 to {self.config.prompt_tokens} tokens, got {len(ids)}", field)
+        return ids
+
+    def _chat(self, messages: list[dict[str, str]]) -> list[int] | Refusal:
+        """The template speaks in special tokens, so nobody else may."""
+        if not self.tokenizer.chat_template:
+            return Refusal(400, f"{self.model.name} has no chat template; use /v1/completions", "messages")
+        if any(special in message["content"] for message in messages for special in self.special):
+            return Refusal(400, "expected text without the model's special tokens", "messages")
+        try:
+            text = self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+        except TemplateError:
+            return Refusal(400, "expected roles in an order that the model's chat template knows", "messages")
+        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    def _answer(self, ticket: Ticket, said: list[Said]) -> Answer:
+        if not said:
+            raise RuntimeError(f"{self.model.name}: the engine has died") from self.engine.failure
+        return Answer(said, len(ticket.prompt), self.model.version)
+
+    def _deliver(self, parcel: Parcel) -> None:
+        """From the engine's thread to that of the loop: one wake-up a step, whoever listens."""
+        if self.loop:  # nothing is delivered that was not asked for
+            self.loop.call_soon_threadsafe(hand_out, parcel)

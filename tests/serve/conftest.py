@@ -1,0 +1,75 @@
+"""The doors over a real engine and a real reward model, in one process: no Ray."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from serve.artefact import artefact
+from serve.doors import doors
+from serve.engine import Generation
+from serve.generator import Generator
+from serve.reward import Judging, Pair, Reward
+
+GENERATION = Generation(slots=8, prompt_tokens=32, response_tokens=24, queue=4)
+JUDGING = Judging(most_tokens=60, rows=8)
+
+
+class Near:
+    """A reward model in this process, asked as one elsewhere is."""
+
+    def __init__(self, reward: Reward) -> None:
+        self.reward = reward
+
+    async def judge(self, pairs: list[Pair]) -> list[Any]:
+        return self.reward.judge(pairs)
+
+
+class Counted:
+    def __init__(self) -> None:
+        self.seen: list[tuple[str, int]] = []
+
+    def __call__(self, door: str, status: int, seconds: float) -> None:
+        self.seen.append((door, status))
+
+
+@pytest.fixture(scope="session")
+def reading_reward_folder(reward_folder: str, policy_folder: str) -> str:
+    """A reward model with the tokenizer that it reads by."""
+    from rlhf_ray.models.loading import load_tokenizer
+
+    load_tokenizer(policy_folder).save_pretrained(reward_folder)
+    return reward_folder
+
+
+@pytest.fixture(scope="session")
+def reward(reading_reward_folder: str) -> Reward:
+    return Reward(artefact("reward", reading_reward_folder), JUDGING)
+
+
+@pytest.fixture(scope="session")
+def generator(policy_folder: str) -> Iterator[Generator]:
+    generator = Generator(artefact("tuned", policy_folder), GENERATION)
+    yield generator
+    generator.engine.close()
+
+
+def application(generator: Generator, reward: Reward | None, **more: Any) -> Any:
+    async def ready() -> bool:
+        return True
+
+    settings = {"is_ready": ready, "keys": None, "timeout_s": 60, "count": Counted()} | more
+    models = {"tuned": generator.about()}
+    judge = Near(reward) if reward else None
+    return doors({"tuned": generator}, judge, models, reward=reward.about() if reward else None, **settings)
+
+
+def local(app: Any) -> TestClient:
+    return TestClient(app, base_url="http://127.0.0.1", client=("127.0.0.1", 1), raise_server_exceptions=False)
+
+
+@pytest.fixture(scope="session")
+def web(generator: Generator, reward: Reward) -> Iterator[TestClient]:
+    with local(application(generator, reward)) as client:
+        yield client
