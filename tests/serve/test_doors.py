@@ -201,7 +201,7 @@ def test_without_keys_only_this_machine_is_answered(generator, reward) -> None:
             assert web.get("/v1/models").status_code == 403
     for host in ("127.0.0.1", "localhost", "::1"):
         check_exposed(host, "none")
-    for host in ("0.0.0.0", "::", "10.0.0.7", "example.org", None):
+    for host in ("0.0.0.0", "::", "10.0.0.7", "example.org", None):  # noqa: S104
         assert not is_loopback(host)
         with pytest.raises(BadInput, match=r"^keys: expected a file"):
             check_exposed(host, "none")

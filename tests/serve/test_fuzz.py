@@ -1,0 +1,69 @@
+"""Whatever is sent, no answer is a fault of ours, is long, or repeats what came."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from serve.schemas import BODIES
+
+MARK = "zqxjkv"  # what no sentence of ours contains
+ODD = st.sampled_from(["", "\x00", "‮", "\ud800", "<script>", "𝕏", "the quick", "a" * 3000, "9" * 5000, MARK])
+NUMBERS = st.one_of(
+    st.integers(-5, 40), st.sampled_from([2**63, -(2**70), 10**400]), st.floats(), st.floats(0, 2, width=32)
+)
+LEAVES = st.one_of(st.none(), st.booleans(), NUMBERS, ODD, st.text(max_size=20))
+VALUES = st.recursive(
+    LEAVES, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(ODD, inner, max_size=3), max_leaves=6
+)
+FIELDS = sorted({field for kind in BODIES.values() for field in kind.model_fields})
+PAIRS = st.lists(st.fixed_dictionaries({"prompt": ODD, "completion": ODD}), max_size=3)
+MESSAGES = st.lists(st.fixed_dictionaries({"role": st.sampled_from(["user", "tool"]), "content": ODD}), max_size=3)
+NEAR = {"prompt": ODD | st.lists(ODD, max_size=2), "input": ODD, "query": ODD, "text_1": ODD, "text_2": ODD}
+NEAR |= {"documents": st.lists(ODD, max_size=3), "pairs": PAIRS, "messages": MESSAGES, "max_tokens": st.integers(0, 3)}
+
+
+@st.composite
+def bodies(draw: Any) -> tuple[str, bytes]:
+    """A door, and a body that is nearly right, wrong in a few places, or no body at all."""
+    door = draw(st.sampled_from(sorted(BODIES)))
+    known = [name for name, field in BODIES[door].model_fields.items() if field.is_required()]
+    body = {name: draw(NEAR[name]) for name in known} | {"max_tokens": 2}
+    for name in draw(st.lists(st.sampled_from(FIELDS), max_size=2)):
+        body[name] = draw(VALUES)
+    if draw(st.integers(0, 9)) == 0:
+        body[draw(ODD)] = MARK
+    text = json.dumps(body).encode()
+    if draw(st.integers(0, 9)) == 0:
+        place = draw(st.integers(0, len(text)))
+        text = text[:place] + draw(st.binary(max_size=5)) + text[place + draw(st.integers(0, 3)) :]
+    return door, text
+
+
+def holds(web: Any, sent: tuple[str, bytes]) -> None:
+    door, body = sent
+    answer = web.post(door, content=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code < 500, answer.text
+    if answer.status_code >= 400:
+        assert len(answer.content) <= 1024
+        assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
+        assert MARK not in answer.text
+
+
+@given(sent=bodies())
+@settings(suppress_health_check=list(HealthCheck), max_examples=150)
+def test_a_few_bodies(web: Any, sent: tuple[str, bytes]) -> None:
+    holds(web, sent)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+def test_a_hundred_thousand_bodies(web: Any) -> None:
+    @given(sent=bodies())
+    @settings(suppress_health_check=list(HealthCheck), max_examples=100_000, derandomize=False)
+    def many(sent: tuple[str, bytes]) -> None:
+        holds(web, sent)
+
+    many()
