@@ -46,7 +46,10 @@ def build(args: dict[str, JsonValue]) -> Application:
 
 
 def generators(config: Serving) -> dict[str, Artefact]:
-    """What is served by name, the default first. Raises BadInput where there is nothing, or not what the run left."""
+    """What is served by name, the default first: `tuned`, or else the first by its name.
+
+    Raises BadInput where there is nothing, or not what the run left.
+    """
     found: dict[str, Artefact] = {}
     if config.run != "none":
         run = Path(config.run)
@@ -58,7 +61,7 @@ def generators(config: Serving) -> dict[str, Artefact]:
         found[name] = artefact(name, folder)
     if not found:
         raise BadInput("args: expected a run or models to serve, got neither")
-    return found
+    return dict(sorted(found.items(), key=lambda each: (each[0] != TUNED, each[0])))
 
 
 def reward_model(config: Serving) -> Artefact | None:

@@ -41,7 +41,7 @@ class Completions:
         header_id, seed = identity(body.seed, key, body.model_dump_json() if key else "")
         orders, count, chat = orders_of(body, seed), body.n or 1, isinstance(body, ChatBody)
         said = [granted(each) for each in await asyncio.gather(*(speaker.complete(order) for order in orders))]
-        choices = []
+        choices: list[dict[str, Any]] = []
         for order, each in zip(orders, said, strict=True):
             for sample, verdict in await self._best(order, each.said, count):
                 shown = order.alternatives is not None

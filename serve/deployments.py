@@ -33,7 +33,7 @@ class GeneratorReplica(Generator):
         super().__init__(model, config)
         self.speech = Speech(model.name)
 
-    async def check_health(self) -> None:
+    def check_health(self) -> None:
         super().check_health()
         self.speech.look(self.engine)
 

@@ -134,7 +134,8 @@ def _describe(app: FastAPI) -> None:
 
     def openapi() -> dict[str, Any]:
         whole = described()
-        _, found = models_json_schema([(kind, "validation") for kind in set(BODIES.values())], ref_template=REF)
+        kinds: list[Any] = [(kind, "validation") for kind in set(BODIES.values())]
+        _, found = models_json_schema(kinds, ref_template=REF)
         whole.setdefault("components", {}).setdefault("schemas", {}).update(found["$defs"])
         return whole
 

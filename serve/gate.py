@@ -19,11 +19,9 @@ from serve.schemas import BODIES
 LARGEST_BODY = 64 * 1024  # bytes
 BODY_S = 10.0  # longest wait for a body
 OPEN = {"/healthz", "/readyz"}
-SCOPES: dict[str, KeyScope] = dict.fromkeys(BODIES, "score") | {
-    "/v1/completions": "generate",
-    "/v1/chat/completions": "generate",
-    "/v1/models": "generate",
-    "/openapi.json": "generate",
+GENERATING = {"/v1/completions", "/v1/chat/completions", "/v1/models", "/openapi.json"}
+SCOPES: dict[str, KeyScope] = {
+    door: "generate" if door in GENERATING else "score" for door in sorted({*GENERATING, *BODIES})
 }
 
 

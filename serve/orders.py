@@ -40,8 +40,16 @@ class Said:
 
     def since(self, begin: int, text: str) -> "Said":
         """What came with the tokens from `begin` on, which tell `text`."""
-        parts = (part[begin:] for part in (self.tokens, self.logprobs, self.spelled, self.alternatives))
-        return Said(self.sample, text, *parts, self.finish, self.ended)
+        return Said(
+            self.sample,
+            text,
+            self.tokens[begin:],
+            self.logprobs[begin:],
+            self.spelled[begin:],
+            self.alternatives[begin:],
+            self.finish,
+            self.ended,
+        )
 
 
 @dataclass(frozen=True)
