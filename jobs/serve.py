@@ -19,6 +19,12 @@ from serve.app import Serving, generators, reward_model
 from serve.keys import Keys, check_exposed
 
 USAGE = "python -m jobs.serve CONFIG"
+# Of the processes that Ray starts: fewer threads on a request's way, and a dead proxy noticed within seconds.
+SETTINGS = {
+    "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+    "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",
+    "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "2",
+}
 
 
 class Anything(Config):
@@ -50,7 +56,8 @@ def main() -> None:
     if len(sys.argv) != 2:
         raise BadInput(f"expected {USAGE}, got {len(sys.argv) - 1} words")
     schema = read(sys.argv[1])
-    os.environ.setdefault("RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S", "1")
+    for name, value in SETTINGS.items():
+        os.environ.setdefault(name, value)
     connect()
     options = schema.http_options
     client = serve_start(http_options=options.model_dump(), proxy_location=schema.proxy_location)
