@@ -2,21 +2,17 @@
 
 import os
 import sys
-from pathlib import Path
 from time import sleep
 
-from pydantic import ConfigDict, ValidationError
 from ray import serve
 from ray.serve._private.api import serve_start
-from ray.serve.schema import ServeDeploySchema
 
-from rlhf_ray.config import BadInput, Config, check, load
+from rlhf_ray.config import BadInput
 from rlhf_ray.distributed.connection import connect
 
 from jobs.door import was_help_asked
 from jobs.ending import guarded
-from serve.app import Serving, generators, reward_model
-from serve.keys import Keys, check_exposed
+from serve.file import read
 
 USAGE = "python -m jobs.serve CONFIG"
 # Of the processes that Ray starts: fewer threads on a request's way, and a dead proxy noticed within seconds.
@@ -25,29 +21,6 @@ SETTINGS = {
     "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",
     "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "2",
 }
-
-
-class Anything(Config):
-    """Ray Serve's file, whose keys Ray itself checks."""
-
-    model_config = ConfigDict(extra="allow")
-
-
-def read(path: str) -> ServeDeploySchema:
-    """Raises BadInput where the file, its models or its keys cannot be served."""
-    values = load(Anything, path).model_dump()
-    try:
-        schema = ServeDeploySchema.model_validate(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise BadInput(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
-    for place, application in enumerate(schema.applications):
-        config = check(Serving, application.args, f"{path}: applications.{place}.args")
-        check_exposed(schema.http_options.host, config.keys)
-        if config.keys != "none":
-            Keys.read(Path(config.keys))
-        generators(config), reward_model(config)
-    return schema
 
 
 def main() -> None:
