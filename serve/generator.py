@@ -55,9 +55,11 @@ class Generator:
             while left:
                 fresh = await pieces.get()
                 while fresh and not pieces.empty():  # who listens slowly hears more at once
-                    fresh = fresh + pieces.get_nowait()
-                left -= sum(piece.finish is not None for piece in fresh)
-                yield self._answer(begun, fresh)
+                    more = pieces.get_nowait()
+                    fresh = fresh + more if more else []
+                joined = joined_by_sample(fresh)
+                left -= sum(piece.finish is not None for piece in joined)
+                yield self._answer(begun, joined)
         finally:
             begun.cancel()
 
@@ -115,3 +117,12 @@ class Generator:
         """From the engine's thread to that of the loop: one wake-up a step, whoever listens."""
         if self.loop:  # nothing is delivered that was not asked for
             self.loop.call_soon_threadsafe(hand_out, parcel)
+
+
+def joined_by_sample(pieces: list[Said]) -> list[Said]:
+    """One piece a sample: clients read each index once in a chunk."""
+    joined: dict[int, Said] = {}
+    for piece in pieces:
+        before = joined.get(piece.sample)
+        joined[piece.sample] = before.then(piece) if before else piece
+    return list(joined.values())

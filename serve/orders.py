@@ -38,6 +38,19 @@ class Said:
     finish: str | None = None
     ended: bool = False
 
+    def then(self, more: "Said") -> "Said":
+        """This and what came after it, as one."""
+        return Said(
+            self.sample,
+            self.text + more.text,
+            self.tokens + more.tokens,
+            self.logprobs + more.logprobs,
+            self.spelled + more.spelled,
+            self.alternatives + more.alternatives,
+            more.finish,
+            more.ended,
+        )
+
     def since(self, begin: int, text: str) -> "Said":
         """What came with the tokens from `begin` on, which tell `text`."""
         return Said(

@@ -46,6 +46,9 @@ def test_a_stream_is_the_same_text_in_pieces(web) -> None:
     )
     assert answer.headers["content-type"].startswith("text/event-stream")
     *pieces, last = events(answer.text)
+    for piece in pieces:
+        indices = [part["index"] for part in piece["choices"]]
+        assert len(indices) == len(set(indices)), "a client reads each index once a chunk"
     for index, choice in enumerate(whole["choices"]):
         mine = [part for piece in pieces for part in piece["choices"] if part["index"] == index]
         assert "".join(part["text"] for part in mine) == choice["text"]

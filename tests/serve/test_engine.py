@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from serve.engine import Busy, Engine, Generation
+from serve.generator import joined_by_sample
 from serve.orders import Order, Said
 
 SIZE = Generation(slots=8, prompt_tokens=24, response_tokens=32, queue=8)
@@ -76,6 +77,12 @@ def test_a_stream_tells_what_the_whole_answer_is(engine: Engine) -> None:
         for part in ("tokens", "logprobs", "spelled", "alternatives"):
             assert [each for piece in mine for each in getattr(piece, part)] == getattr(whole[sample], part)
         assert [piece.finish for piece in mine][-1] == whole[sample].finish
+
+
+def test_a_slow_listener_hears_each_sample_once_and_all_of_it(engine: Engine) -> None:
+    order = replace(ORDER, samples=3, alternatives=2)
+    joined = joined_by_sample(Listener(engine, order, streams=True).result())
+    assert sorted(joined, key=lambda said: said.sample) == Listener(engine, order).result()
 
 
 def test_who_hangs_up_costs_no_further_token(engine: Engine) -> None:
