@@ -25,16 +25,16 @@ def publish(workplace: Path, place: Path, facts: dict[str, Any], unlisted: Itera
     """
     (workplace / f".{MANIFEST}.tmp").unlink(missing_ok=True)  # of an attempt that was killed right here
     for path in _files(workplace):
-        _sync(path)
+        sync(path)
     write_whole(workplace / MANIFEST, json.dumps(facts | {"files": digests(workplace, unlisted)}, indent=2))
     for path in [*filter(Path.is_dir, workplace.rglob("*")), workplace]:
-        _sync(path)
+        sync(path)
     aside = place.with_name(f".old-{place.name}")
     shutil.rmtree(aside, ignore_errors=True)
     if place.exists():
         place.rename(aside)
     workplace.rename(place)
-    _sync(place.parent)
+    sync(place.parent)
     shutil.rmtree(aside, ignore_errors=True)
 
 
@@ -90,16 +90,16 @@ def appearing(path: Path) -> Iterator[Path]:
     except BaseException:
         hidden.unlink(missing_ok=True)
         raise
-    _sync(hidden)
+    sync(hidden)
     os.replace(hidden, path)
-    _sync(path.parent)
+    sync(path.parent)
 
 
 def _files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
