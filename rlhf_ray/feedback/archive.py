@@ -15,6 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from pydantic import Field
 
 from rlhf_ray.config import BadInput, Strict, check
 from rlhf_ray.data.tables import Row
@@ -64,8 +65,8 @@ class Manifest(Strict):
     """`parts` by their paths in the ledger, `consumed` the byte up to which a segment, by its name, is in them."""
 
     generation: int = 0
-    parts: dict[str, Part] = {}
-    consumed: dict[str, int] = {}
+    parts: dict[str, Part] = Field({})
+    consumed: dict[str, int] = Field({})
 
     @classmethod
     def read(cls, folder: Path) -> "Manifest":
@@ -127,14 +128,13 @@ def read_parts(
     Raises FileNotFoundError where a newer manifest has replaced one, and BadInput where one is damaged.
     """
     wanted = None if ids is None else pc.field("completion_id").isin(pa.array(ids, pa.string()))
+    names = None if columns is None else list(columns)
     rows: list[Row] = []
     for part in parts:
         path = folder / part
         try:
             with open(path, "rb") as file:  # the date in the path is not read: it is the time's
-                table = pq.read_table(
-                    file, columns=columns and list(columns), filters=wanted, page_checksum_verification=True
-                )
+                table = pq.read_table(file, columns=names, filters=wanted, page_checksum_verification=True)
         except (pa.ArrowException, OSError) as error:
             if isinstance(error, FileNotFoundError):
                 raise

@@ -13,7 +13,8 @@ class Data(Config):
 
     feedback: list[str] = Field(
         min_length=1,
-        description="Files (.parquet, .jsonl, .json, .csv) or hub:<dataset>[@<split>] with thumbs, pairs or ratings.",
+        description="Files (.parquet, .jsonl, .json, .csv), folders of a ledger or its snapshot, or "
+        "hub:<dataset>[@<split>] with thumbs, pairs or ratings.",
     )
     prompts: str = Field(
         FEEDBACK,

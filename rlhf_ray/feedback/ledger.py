@@ -4,8 +4,8 @@
     completions/ votes/ manifest.json    what compaction.py makes of them, see archive.py
     snapshots/<digest>/              votes to train on, see snapshots.py
 
-Many threads and tasks append; one thread writes. While the disk is busy with some entries, the next ones gather, and go to it
-together: an entry waits for one write before its own at most.
+Many threads and tasks append; one thread writes. While the disk is busy with some entries, the next ones gather, and go
+to it together: an entry waits for one write before its own at most.
 """
 
 import asyncio
@@ -14,6 +14,7 @@ import queue
 import re
 import threading
 import time
+from collections.abc import Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -83,11 +84,12 @@ class Ledger:
 
         Raises LedgerFull, LedgerClosed or another OSError; then nobody may be told that it is kept.
         """
-        kept = self._submit(entry)
-        try:
-            kept.result(timeout=LONGEST_WAIT)
-        except TimeoutError:
-            raise self._too_slow() from None
+        self._await(self._submit(entry))
+
+    def append_all(self, entries: Iterable[Entry]) -> None:
+        """As `append`, of many: they go to the disk in groups."""
+        for kept in [self._submit(entry) for entry in entries]:
+            self._await(kept)
 
     async def aappend(self, entry: Entry) -> None:
         """As `append`. Who is cancelled meanwhile does not know whether it is kept."""
@@ -110,7 +112,7 @@ class Ledger:
         return self._reader.history(person)
 
     def close(self) -> None:
-        """Returns when everything that was submitted has been written or refused."""
+        """Returns when everything that was on its way has been written or refused."""
         with self._closing:
             if not self._closed:
                 self._closed = True
@@ -124,6 +126,12 @@ class Ledger:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _await(self, kept: "Future[None]") -> None:
+        try:
+            kept.result(timeout=LONGEST_WAIT)
+        except TimeoutError:
+            raise self._too_slow() from None
 
     def _submit(self, entry: Entry) -> "Future[None]":
         waiting = Waiting(framed(entry), Future())

@@ -1,10 +1,10 @@
 """Append-only files of entries. Each entry stands in a frame that tells whether it is whole.
 
-A frame is a mark, the length of the entry and its crc32 (little-endian), and the entry as JSON. The mark is no UTF-8, so no
-entry holds it: what lies between whole frames, such as the torn end that a killed writer leaves, is passed over.
+A frame is a mark, the length of the entry and its crc32 (little-endian), and the entry as JSON. The mark is no UTF-8, so
+no entry holds it: what lies between whole frames, such as the torn end that a killed writer leaves, is passed over.
 
-A segment belongs to the one process that made it, which holds its lock and alone appends to it; no segment is ever opened
-to be continued. So who gets the lock knows that the segment is sealed.
+A segment belongs to the one process that made it, which holds its lock and alone appends to it; no segment is ever
+opened to be continued. So who gets the lock knows that the segment is sealed.
 """
 
 import fcntl
@@ -89,7 +89,7 @@ class Segment:
             raise
 
     def append(self, data: bytes) -> None:
-        """Returns when the frames have reached the disk. After an OSError nobody knows what has, so no more is appended."""
+        """Returns when the frames have reached the disk. After an OSError nobody knows which of them have."""
         rest = memoryview(data)
         while rest:  # a disk that is nearly full takes a part, and says nothing
             written = os.write(self._file, rest)

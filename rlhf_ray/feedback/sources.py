@@ -1,4 +1,4 @@
-"""Where feedback comes from: files and hub datasets, as lists of records of whatever form."""
+"""Where feedback comes from: files, ledgers and hub datasets, as lists of records of whatever form."""
 
 import csv
 import json
@@ -11,7 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rlhf_ray.config import BadInput
+from rlhf_ray.data.tables import Row
 from rlhf_ray.durable import digest, digests, file_digest
+from rlhf_ray.feedback.reader import Reader
+from rlhf_ray.feedback.segments import is_ledger
+from rlhf_ray.feedback.snapshots import is_snapshot, read_snapshot_in, votes_digest
 
 HUB = "hub:"  # hub:<org/name or dataset folder>, and @<split> where it is not train
 
@@ -24,8 +28,13 @@ def read_records(source: str) -> list[Any]:
     if source.startswith(HUB):
         return _read_hub(source)
     path = Path(source).expanduser()
+    if _is_kept(path):
+        return [_as_thumb(vote) for vote in _votes(path)]
     if path.suffix.lower() not in READERS:
-        raise BadInput(f"{source}: expected a file that ends in {', '.join(READERS)}, or {HUB}<dataset>, got another")
+        raise BadInput(
+            f"{source}: expected a file that ends in {', '.join(READERS)}, the folder of a ledger or snapshot, or "
+            f"{HUB}<dataset>, got another"
+        )
     if not path.is_file():
         raise BadInput(f"{source}: expected a file, found none")
     kind, read = READERS[path.suffix.lower()]
@@ -36,7 +45,8 @@ def read_records(source: str) -> list[Any]:
 
 
 def fingerprints(sources: Iterable[str]) -> dict[str, str]:
-    """The digest of each source's content; of a dataset on the hub its name, since nobody here knows its files.
+    """The digest of each source's content, of a ledger that of its live votes; of a dataset on the hub its name, since
+    nobody here knows its files.
 
     Raises BadInput where a file is missing.
     """
@@ -49,9 +59,24 @@ def _fingerprint(source: str) -> str:
         folder = Path(name.partition("@")[0]).expanduser()
         return digest(json.dumps([name, digests(folder)], sort_keys=True).encode()) if folder.is_dir() else name
     path = Path(source).expanduser()
+    if _is_kept(path):
+        return votes_digest(_votes(path))
     if not path.is_file():
         raise BadInput(f"{source}: expected a file, found none")
     return file_digest(path)
+
+
+def _is_kept(path: Path) -> bool:
+    return is_ledger(path) or is_snapshot(path)
+
+
+def _votes(path: Path) -> list[Row]:
+    return read_snapshot_in(path) if is_snapshot(path) else Reader(path).live_votes()
+
+
+def _as_thumb(vote: Row) -> Row:
+    said = {name: vote[name] for name in ("prompt", "completion", "label")}
+    return said | {"rater": vote["person"], "created_at": vote["time"]}
 
 
 def _read_parquet(path: Path) -> list[Any]:
