@@ -1,7 +1,7 @@
 """Append-only files of entries. Each entry stands in a frame that tells whether it is whole.
 
-A frame is a mark, the length of the entry and its crc32 (little-endian), and the entry as JSON. The mark is no UTF-8, so
-no entry holds it: what lies between whole frames, such as the torn end that a killed writer leaves, is passed over.
+A frame is a mark, the length of the entry and its crc32 (little-endian), and the entry as JSON. The mark is no UTF-8,
+so no entry holds it: what lies between whole frames, such as the torn end of a killed writer, is passed over.
 
 A segment belongs to the one process that made it, which holds its lock and alone appends to it; no segment is ever
 opened to be continued. So who gets the lock knows that the segment is sealed.
