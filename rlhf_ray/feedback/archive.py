@@ -8,7 +8,7 @@ Parts are never changed; a newer manifest names others in their place.
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,8 @@ from pydantic import Field
 
 from rlhf_ray.config import BadInput, Strict, check
 from rlhf_ray.data.tables import Row
-from rlhf_ray.durable import MANIFEST, appearing
-from rlhf_ray.feedback.entries import Completion, Entry, Vote
+from rlhf_ray.durable import MANIFEST, appearing, digest, file_digest
+from rlhf_ray.feedback.entries import Completion, Entry
 
 _TIME = pa.timestamp("us", tz="UTC")
 COMPLETIONS = pa.schema(
@@ -59,6 +59,7 @@ class Part(Strict):
 
     rows: int
     bytes: int
+    sha256: str
 
 
 class Manifest(Strict):
@@ -85,9 +86,14 @@ class Manifest(Strict):
             hidden.touch(mode=0o600)
             hidden.write_text(self.model_dump_json(indent=1), encoding="utf-8")
 
-    def of(self, table: str) -> list[str]:
+    def of(self, table: str) -> dict[str, Part]:
         """The parts of a table."""
-        return [part for part in self.parts if part.startswith(f"{table}/")]
+        return {name: part for name, part in self.parts.items() if table_in(name) == table}
+
+
+def table_in(name: str) -> str:
+    """Of a part's path in the ledger."""
+    return name.partition("/")[0]
 
 
 def table_of(entry: Entry) -> str:
@@ -103,10 +109,6 @@ def as_completion(row: Row) -> Completion:
     return Completion(**row | {"sampling": json.loads(row["sampling"])})
 
 
-def as_vote(row: Row) -> Vote:
-    return Vote(**row)
-
-
 def key(table: str, row: Row) -> tuple[Any, ...]:
     return tuple(row[name] for name in KEYS[table])
 
@@ -115,13 +117,15 @@ def write_part(folder: Path, name: str, rows: list[Row]) -> Part:
     path = folder / name
     with appearing(path) as hidden:
         hidden.touch(mode=0o600)
-        written = pa.Table.from_pylist(rows, schema=SCHEMAS[name.partition("/")[0]])
-        pq.write_table(written, hidden, compression="zstd", write_page_checksum=True)
-    return Part(rows=len(rows), bytes=path.stat().st_size)
+        pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMAS[table_in(name)]), hidden, compression="zstd")
+        return Part(rows=len(rows), bytes=hidden.stat().st_size, sha256=file_digest(hidden))
 
 
 def read_parts(
-    folder: Path, parts: Iterable[str], columns: Sequence[str] | None = None, ids: Iterable[str] | None = None
+    folder: Path,
+    parts: Mapping[str, Part],
+    columns: Sequence[str] | None = None,
+    ids: Iterable[str] | None = None,
 ) -> list[Row]:
     """The rows of the parts, or those of the completions `ids`.
 
@@ -130,14 +134,9 @@ def read_parts(
     wanted = None if ids is None else pc.field("completion_id").isin(pa.array(ids, pa.string()))
     names = None if columns is None else list(columns)
     rows: list[Row] = []
-    for part in parts:
-        path = folder / part
-        try:
-            with open(path, "rb") as file:  # the date in the path is not read: it is the time's
-                table = pq.read_table(file, columns=names, filters=wanted, page_checksum_verification=True)
-        except (pa.ArrowException, OSError) as error:
-            if isinstance(error, FileNotFoundError):
-                raise
-            raise BadInput(f"{path}: expected a whole Parquet file, got {str(error).splitlines()[0]}") from None
-        rows += table.to_pylist()
+    for name, part in parts.items():
+        data = (folder / name).read_bytes()
+        if digest(data) != part.sha256:
+            raise BadInput(f"{folder / name}: expected the file that was written, got a changed one")
+        rows += pq.read_table(pa.BufferReader(data), columns=names, filters=wanted).to_pylist()
     return rows

@@ -19,7 +19,18 @@ from typing import Any
 
 from rlhf_ray.data.tables import Row
 from rlhf_ray.durable import sync
-from rlhf_ray.feedback.archive import KEYS, SCHEMAS, Manifest, Part, as_row, key, read_parts, table_of, write_part
+from rlhf_ray.feedback.archive import (
+    KEYS,
+    SCHEMAS,
+    Manifest,
+    Part,
+    as_row,
+    key,
+    read_parts,
+    table_in,
+    table_of,
+    write_part,
+)
 from rlhf_ray.feedback.entries import Entry
 from rlhf_ray.feedback.segments import SEGMENTS, demand_ledger, read_tail, sealed, segments
 
@@ -117,7 +128,7 @@ def _merged(folder: Path, table: str, parts: dict[str, Part], new: list[Row], ge
         rows_of[row["time"].date()].append(row)
     replaced = {part for part in parts if part in outdated or _takes(part, parts[part], table, rows_of)}
     for part in sorted(replaced):
-        for row in read_parts(folder, [part]):
+        for row in read_parts(folder, {part: parts[part]}):
             if key(table, row) not in outdated[part]:
                 rows_of[row["time"].date()].append(row)
     kept = {part: facts for part, facts in parts.items() if part not in replaced}
@@ -131,8 +142,12 @@ def _merged(folder: Path, table: str, parts: dict[str, Part], new: list[Row], ge
 def _known(folder: Path, table: str, parts: dict[str, Part]) -> dict[tuple[Any, ...], tuple[Any, str]]:
     """By its key, when each row was and in which part it stands."""
     columns = [*KEYS[table], "time"]
-    own = [part for part in parts if part.startswith(f"{table}/")]
-    return {key(table, row): (row["time"], part) for part in own for row in read_parts(folder, [part], columns)}
+    return {
+        key(table, row): (row["time"], name)
+        for name, part in parts.items()
+        if table_in(name) == table
+        for row in read_parts(folder, {name: part}, columns)
+    }
 
 
 def _takes(part: str, facts: Part, table: str, rows_of: dict[date, list[Row]]) -> bool:

@@ -14,7 +14,7 @@ from rlhf_ray.config import BadInput
 from rlhf_ray.feedback.compaction import compact
 from rlhf_ray.feedback.ledger import Ledger, LedgerClosed
 from rlhf_ray.feedback.reader import Reader
-from rlhf_ray.feedback.segments import frames, framed, segments
+from rlhf_ray.feedback.segments import framed, frames, segments
 
 from .conftest import completion, vote
 
