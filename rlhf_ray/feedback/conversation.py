@@ -13,10 +13,10 @@ ANSWER = "\n\nAssistant:"  # where a turn of the assistant begins in a dialogue 
 Messages = list[dict[str, str]]
 
 
-def as_text(row: Row, tokenizer: PreTrainedTokenizerBase) -> Row:
+def as_text(row: Row, tokenizer: PreTrainedTokenizerBase | None) -> Row:
     """The row with texts where conversations stood; texts stay what they are.
 
-    Raises Unusable, and BadInput where a conversation is given and the tokenizer has no chat template.
+    Raises Unusable, and BadInput where a conversation is given and there is no tokenizer with a chat template.
     """
     if isinstance(row.get("chosen"), list) and isinstance(row.get("rejected"), list):
         return row | _pair_of_conversations(row, tokenizer)
@@ -26,7 +26,7 @@ def as_text(row: Row, tokenizer: PreTrainedTokenizerBase) -> Row:
         return row
     asked = _messages(row["prompt"], "prompt")
     if not isinstance(row.get("completion"), list):  # a thread with the text of an answer
-        alone = len(asked) == 1 and not tokenizer.chat_template
+        alone = len(asked) == 1 and not _template(tokenizer)
         return row | {"prompt": asked[0]["content"] if alone else _render(asked, tokenizer)}
     _demand_template(tokenizer)
     before, answer = _last_answer(asked + _messages(row["completion"], "completion"), "completion")
@@ -47,7 +47,7 @@ def split_dialogues(chosen: Any, rejected: Any) -> Row:
     return {"prompt": chosen[:cut], "chosen": chosen[cut:], "rejected": rejected[cut:]}
 
 
-def _pair_of_conversations(row: Row, tokenizer: PreTrainedTokenizerBase) -> Row:
+def _pair_of_conversations(row: Row, tokenizer: PreTrainedTokenizerBase | None) -> Row:
     _demand_template(tokenizer)
     sides = {name: _messages(row[name], name) for name in ("chosen", "rejected")}
     before = _opening(row.get("prompt"), sides["chosen"])
@@ -78,16 +78,20 @@ def _messages(value: list[Any], name: str) -> Messages:
     return [{key: message[key] for key in ("role", "content")} for message in value]
 
 
-def _demand_template(tokenizer: PreTrainedTokenizerBase) -> None:
-    if not tokenizer.chat_template:
+def _template(tokenizer: PreTrainedTokenizerBase | None) -> Any:
+    return None if tokenizer is None else tokenizer.chat_template
+
+
+def _demand_template(tokenizer: PreTrainedTokenizerBase | None) -> None:
+    if not _template(tokenizer):
         raise BadInput("expected plain texts, since the base's tokenizer has no chat template, got conversations")
 
 
-def _render(messages: Messages, tokenizer: PreTrainedTokenizerBase) -> str:
+def _render(messages: Messages, tokenizer: PreTrainedTokenizerBase | None) -> str:
     """The text up to where the assistant begins. Its answer stays apart: end-of-text closes it, as in generation."""
     if not messages:
         raise Unusable("prompt: expected messages, got none")
-    if not tokenizer.chat_template:
+    if tokenizer is None or not tokenizer.chat_template:
         raise Unusable(
             f"prompt: expected one message, since the base's tokenizer has no chat template, got {len(messages)}"
         )

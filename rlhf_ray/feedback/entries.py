@@ -44,8 +44,10 @@ def _name(value: Any) -> str:
 
 
 def _thumb(value: Any) -> int:
-    if type(value) is not int or value not in (1, -1):
-        raise ValueError(f"expected 1 or -1, got {ascii(value)[:20]}")
+    if type(value) is not int:
+        raise ValueError(f"expected 1 or -1, got {type(value).__name__}")
+    if value not in (1, -1):
+        raise ValueError("expected 1 or -1, got another number")
     return value
 
 

@@ -432,7 +432,7 @@ def test_duplicates_are_found_across_files(write, plain_tokenizer):
         ("a.csv", b"text,class\nx,1\n", "expected the columns prompt, completion, label .*got text, class"),
         ("a.jsonl", b"", r"got no usable row \(there are none\)"),
         ("a.jsonl", b'{"prompt": "", "completion": "x", "label": 1}\n', "got no usable row .*got an empty one"),
-        ("a.txt", b"x", "a.txt: expected a file that ends in .parquet, .jsonl, .json, .csv, or hub:"),
+        ("a.txt", b"x", "a.txt: expected a file that ends in .parquet, .jsonl, .json, .csv, the folder of a ledger or"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_one_error_that_names_it(plain_tokenizer, tmp_path, name, content, said):
