@@ -94,7 +94,7 @@ class Reward:
             tokens[row, : len(ids)] = torch.tensor(ids)
             mask[row, : len(ids)] = True
         mask = mask.to(self.config.device)
-        raw = at_last_token(self.scalar.raw(tokens.to(mask.device), mask), mask)[: len(rows)]
+        raw = at_last_token(self.scalar.raw_in_shape(tokens.to(mask.device), mask), mask)[: len(rows)]
         scores, likely = (raw - self.scalar.mean) / self.scalar.std, raw.sigmoid()
         lengths = map(len, rows)
         return [Verdict(*each) for each in zip(scores.tolist(), likely.tolist(), lengths, strict=True)]

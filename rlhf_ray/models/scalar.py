@@ -13,7 +13,7 @@ from rlhf_ray.experience import Rollout
 from rlhf_ray.models.activations import fuse_activations
 from rlhf_ray.models.loading import load_classifier
 from rlhf_ray.models.packing import Packed, check_reading, pack, read
-from rlhf_ray.models.policy import before_response, side_by_side
+from rlhf_ray.models.policy import before_response, positions, side_by_side
 
 
 class Scalar(nn.Module):
@@ -46,6 +46,13 @@ class Scalar(nn.Module):
         """The classifier's own logit at every token; at the end of a response, the log-odds of a thumb up."""
         packed = pack(tokens, mask)
         return packed.unpack(self._logits(packed))
+
+    def raw_in_shape(self, tokens: Int[Tensor, "B T"], mask: Bool[Tensor, "B T"]) -> Float[Tensor, "B T"]:
+        """As `raw`, with the padding computed: a row's bits depend on the shape, not on how long the others are."""
+        hidden = self.classifier.base_model(
+            input_ids=tokens, attention_mask=mask.long(), position_ids=positions(mask), use_cache=False
+        ).last_hidden_state
+        return self.classifier.score(hidden)[:, :, 0].float()
 
     def hidden(self, tokens: Int[Tensor, "B T"], mask: Bool[Tensor, "B T"]) -> Float[Tensor, "B T D"]:
         """What the head reads at every token."""
