@@ -6,10 +6,12 @@ and written to `benchmarks/results/ledger.md`.
 """
 
 import os
+import platform
 import sys
 import tempfile
 import threading
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +23,7 @@ from rlhf_ray.feedback.segments import framed
 
 CALLERS = (1, 4, 16, 64)
 SECONDS = 5.0  # of each row
-COLUMNS = ("callers", "acknowledged votes/s", "wait p50 (ms)", "wait p99 (ms)", "disk alone: syncs/s", "p50 (ms)", "p99 (ms)")
+COLUMNS = ("callers", "acknowledged votes/s", "p50 (ms)", "p99 (ms)", "disk alone: syncs/s", "p50 (ms)", "p99 (ms)")
 
 
 def main(place: str = ".") -> None:
@@ -31,7 +33,7 @@ def main(place: str = ".") -> None:
             disk = synced_alone(Path(folder) / "plain")
             waits = appended(Path(folder) / f"{callers}", callers)
             lines.append(line([str(callers), *told(waits), *told(disk)]))
-    write("ledger", lines)
+    write("ledger", [place], {"versions": {"python": platform.python_version(), "linux": platform.release()}}, lines)
 
 
 def appended(folder: Path, callers: int) -> list[float]:
@@ -41,7 +43,7 @@ def appended(folder: Path, callers: int) -> list[float]:
     def click(caller: int) -> None:
         number, own = 0, []
         while time.perf_counter() < end:
-            vote = a_vote(ledger, f"{caller}-{number}")
+            vote = a_vote(f"{caller}-{number}", ledger.now())
             begin = time.perf_counter()
             ledger.append(vote)
             own.append(time.perf_counter() - begin)
@@ -59,7 +61,7 @@ def appended(folder: Path, callers: int) -> list[float]:
 
 
 def synced_alone(path: Path) -> list[float]:
-    data = framed(Vote(vote_id="0" * 32, completion_id="c" * 65, person="p" * 32, label=1, time="2026-11-25T12:00:00Z"))
+    data = framed(a_vote("0", datetime.now(UTC)))
     file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     waits, end = [], time.perf_counter() + SECONDS
     while time.perf_counter() < end:
@@ -71,8 +73,8 @@ def synced_alone(path: Path) -> list[float]:
     return waits
 
 
-def a_vote(ledger: Ledger, name: str) -> Vote:
-    return Vote(vote_id=name.zfill(32), completion_id="c" * 65, person="p" * 32, label=1, time=ledger.now())
+def a_vote(name: str, time: datetime) -> Vote:
+    return Vote(vote_id=name.zfill(32), completion_id="c" * 65, person="p" * 32, label=1, time=time)
 
 
 def told(waits: list[float]) -> list[str]:
