@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import datasets
+import duckdb
 import pytest
 
 from rlhf_ray.feedback.compaction import compact
@@ -20,7 +22,6 @@ def voted(ledger: Ledger) -> Ledger:
 
 
 def test_datasets_reads_the_tables(voted: Ledger) -> None:
-    datasets = pytest.importorskip("datasets")
     votes = datasets.load_dataset(
         "parquet",
         data_files=str(voted.folder / "votes" / "*" / "*.parquet"),
@@ -32,7 +33,6 @@ def test_datasets_reads_the_tables(voted: Ledger) -> None:
 
 
 def test_duckdb_says_the_same_of_live_votes(voted: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
-    duckdb = pytest.importorskip("duckdb")
     query = DOCS.read_text(encoding="utf-8").split("```sql\n")[1].split("```")[0]
     monkeypatch.chdir(voted.folder.parent)
     with duckdb.connect() as connection:
