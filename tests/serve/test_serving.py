@@ -1,6 +1,7 @@
 """The whole way: `python -m jobs.serve` on loopback, Ray Serve's processes, OpenAI's own client and ours."""
 
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -21,9 +22,12 @@ pytestmark = pytest.mark.timeout(900)
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """One that no connection of another process gets by chance before the server has it."""
+    for port in random.sample(range(20_000, 32_000), 100):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)):
+                return port
+    raise AssertionError("expected a port below the ephemeral ones that nobody listens at, found none")
 
 
 def config_of(policy: str, reward: str, port: int, **http: object) -> dict:
