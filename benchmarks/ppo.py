@@ -81,7 +81,7 @@ def alone(precision: str, threads: int) -> Variant:
 
 
 def on_ray(lead: int) -> Variant:
-    return ours(f"Ray, lead {lead}", "bf16", 2, "cluster.threads_each=2", f"ppo.lead={lead}")
+    return ours(f"Ray, lead {lead}", "bf16", 2, f"cluster.threads_each={2 - lead}", f"ppo.lead={lead}")
 
 
 PEERS = {threads: (Variant("TRL", "fp32", threads), Variant("TRL, forced", "bf16", threads)) for threads in (1, 2)}

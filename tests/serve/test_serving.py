@@ -54,6 +54,7 @@ def url(policy_folder: str, reading_reward_folder: str, tmp_path_factory: pytest
             env=os.environ | {"OMP_NUM_THREADS": "1"},
             stdout=log,
             stderr=log,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background has it ignored
         )
         try:
             deadline = time.monotonic() + 600
