@@ -95,6 +95,7 @@ def test_a_group_ahead_is_the_worker_itself(new_rehearsal, alone):
     assert new_rehearsal().run(config_of()) == alone
 
 
+@pytest.mark.slow
 def test_parts_of_all_sizes_find_their_scorers(new_rehearsal, alone):
     assert new_rehearsal().run(config_of(samplers=3, scorers=2)) == alone
 
@@ -163,6 +164,7 @@ def test_that_both_at_a_time_have_no_room_is_said_before_anything_starts():
         pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [1, 3])
 def test_a_learner_that_dies_while_others_speak_goes_on_with_the_same_bits(new_rehearsal, alone, step):
     rehearsal = new_rehearsal()

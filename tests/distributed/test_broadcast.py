@@ -79,6 +79,7 @@ def test_samplers_have_the_weights_before_they_speak(policy_folder: str, prompts
     assert all(torch.equal(one.logprobs, other.logprobs) for one, other in zip(ordinary, sent, strict=True))
 
 
+@pytest.mark.slow
 def test_a_sampler_that_dies_heals_from_the_store_and_hears_the_next(policy_folder: str, prompts: PromptBatch) -> None:
     ordinary, _ = rollouts("store", policy_folder, prompts)
     sent, had = rollouts("collective", policy_folder, prompts, kill_at=1)

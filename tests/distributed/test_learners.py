@@ -162,6 +162,7 @@ def test_what_cannot_be_sharded_is_refused(change: dict[str, Any], said: str) ->
         config_of(shard=True, **change)
 
 
+@pytest.mark.slow
 def test_the_number_of_samplers_and_scorers_changes_no_bit(policy_folder: str, reward_folder: str) -> None:
     """Work items are fixed, so one, two and four actors say the same."""
     prompts = encode_prompts(load_tokenizer(policy_folder), ["the quick", "brown fox", "jumps", "dog"] * 4, 12)

@@ -139,6 +139,7 @@ def test_what_a_worker_raises_arrives_as_it_is(metrics_of, policy_folder, tmp_pa
         metrics_of(config_of(), policy_folder, str(tmp_path))
 
 
+@pytest.mark.slow
 def test_a_run_whose_learner_dies_goes_on_from_its_checkpoint_and_ends_the_same(
     metrics_of, policy_folder, reward_folder, tmp_path
 ):

@@ -101,6 +101,7 @@ def test_the_best_model_is_the_runs_reward_model_with_the_others_as_members(call
     assert "unchanged, skipped" in call([train_reward.STAGE])[1]
 
 
+@pytest.mark.slow
 def test_ppo_learns_from_an_ensemble_of_the_search(call: Callable, searched: Run) -> None:
     few = (
         "ppo={steps: 2, episodes: 4}",
