@@ -18,7 +18,7 @@ ROOT = Path(__file__).parent.parent.parent
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
 SEED = 11  # of the kills
-KILLS = int(os.environ.get("RLHF_RAY_KILLS", "8"))
+KILLS = int(os.environ.get("RLHF_RAY_KILLS", "4"))
 VICTIMS = ("driver", "Sampler", "Scorer", "Learner")
 STEPS = 40
 CONFIG = {
