@@ -1,6 +1,7 @@
 """Whatever is sent, no answer is a fault of ours, is long, or repeats what came."""
 
 import json
+import os
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from serve.schemas import BODIES
 
+REQUESTS = int(os.environ.get("RLHF_RAY_REQUESTS", "3000"))  # of the drill
 MARK = "zqxjkv"  # what no sentence of ours contains
 ODD = st.sampled_from(["", "\x00", "‮", "\ud800", "<script>", "𝕏", "the quick", "a" * 3000, "9" * 5000, MARK])
 NUMBERS = st.one_of(
@@ -60,9 +62,9 @@ def test_a_few_bodies(web: Any, sent: tuple[str, bytes]) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
-def test_a_hundred_thousand_bodies(web: Any) -> None:
+def test_many_bodies(web: Any) -> None:
     @given(sent=bodies())
-    @settings(suppress_health_check=list(HealthCheck), max_examples=100_000, derandomize=False)
+    @settings(suppress_health_check=list(HealthCheck), max_examples=REQUESTS, derandomize=False)
     def many(sent: tuple[str, bytes]) -> None:
         holds(web, sent)
 

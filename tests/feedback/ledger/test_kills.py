@@ -18,6 +18,7 @@ from rlhf_ray.feedback.segments import segments
 
 from .conftest import completion
 
+KILLS = int(os.environ.get("RLHF_RAY_LEDGER_KILLS", "25"))  # of the drill
 VOTES = """
 import os, sys, threading
 from itertools import count
@@ -49,7 +50,7 @@ while True:
 """
 
 
-@pytest.mark.parametrize("kills", [5, pytest.param(100, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])])
+@pytest.mark.parametrize("kills", [5, pytest.param(KILLS, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])])
 def test_kills_of_writers_and_compactors_lose_nothing_and_double_nothing(folder: Path, kills: int) -> None:
     chance, acknowledged = random.Random(kills), set()
     with Ledger.open(folder, "first") as ledger:
