@@ -1,14 +1,14 @@
 """The plain classes as deployments: what Ray Serve adds is batching, health, metrics and the way between processes."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from ray import serve
+from ray.exceptions import RayActorError
 from ray.serve.context import _get_global_client
-from ray.serve.exceptions import BackPressureError
+from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle
 from starlette.types import ASGIApp
 
@@ -18,10 +18,10 @@ from serve.engine import Generation
 from serve.generator import Generator
 from serve.keys import Keys, check_exposed
 from serve.metrics import Requests, Speech, Verdicts
-from serve.orders import Answer, Order, Refusal
+from serve.orders import Refusal
+from serve.remote import Remote
 from serve.reward import Judging, Pair, Reward, Verdict
 
-BUSY = Refusal(429, "as many wait as may wait; try again later")
 READY_S = 5.0
 
 
@@ -95,35 +95,6 @@ class Doors:
         try:
             async with asyncio.timeout(READY_S):
                 await asyncio.gather(*(each.about() for each in everyone))
-        except (TimeoutError, BackPressureError):
+        except (TimeoutError, BackPressureError, DeploymentUnavailableError, RayActorError):
             return False
         return True
-
-
-class Remote:
-    """A generator or reward model in another process. What its queue has no room for is refused."""
-
-    def __init__(self, handle: DeploymentHandle) -> None:
-        self.handle, self.streams = handle, handle.options(stream=True)
-
-    def about(self) -> Awaitable[Artefact]:
-        return self.handle.about.remote()
-
-    async def complete(self, order: Order) -> Answer | Refusal:
-        try:
-            return await self.handle.complete.remote(order)
-        except BackPressureError:
-            return BUSY
-
-    async def stream(self, order: Order) -> AsyncIterator[Answer | Refusal]:
-        try:
-            async for answer in self.streams.stream.remote(order):
-                yield answer
-        except BackPressureError:
-            yield BUSY
-
-    async def judge(self, pairs: Sequence[Pair]) -> Any:
-        try:
-            return await self.handle.judge.remote(list(pairs))
-        except BackPressureError:
-            return [BUSY] * len(pairs)

@@ -1,0 +1,69 @@
+"""A generator or reward model in other processes, of which any may die: the next gives the answer it would have given.
+
+The same seed gives the same answer, so a call is asked again, and a stream goes on where it broke off.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from ray.exceptions import RayActorError
+from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
+from ray.serve.handle import DeploymentHandle
+
+from serve.artefact import Artefact
+from serve.orders import Answer, Order, Refusal
+from serve.reward import Pair
+from serve.telling import Heard
+
+BUSY = Refusal(429, "as many wait as may wait; try again later")
+GONE = Refusal(503, "nobody is there who could answer; try again later")
+TRIES = 4  # processes that may die under one request
+
+
+class Remote:
+    """What its queue has no room for is refused."""
+
+    def __init__(self, handle: DeploymentHandle) -> None:
+        self.handle, self.streams = handle, handle.options(stream=True)
+
+    def about(self) -> Awaitable[Artefact]:
+        return self.handle.about.remote()
+
+    async def complete(self, order: Order) -> Answer | Refusal:
+        return await self._ask(lambda: self.handle.complete.remote(order))
+
+    async def judge(self, pairs: Sequence[Pair]) -> Any:
+        verdicts = await self._ask(lambda: self.handle.judge.remote(list(pairs)))
+        return [verdicts] * len(pairs) if isinstance(verdicts, Refusal) else verdicts
+
+    async def stream(self, order: Order) -> AsyncIterator[Answer | Refusal]:
+        heard = Heard()
+        for _ in range(TRIES):
+            try:
+                async for answer in self.streams.stream.remote(order):
+                    if isinstance(answer, Refusal):
+                        yield answer
+                    elif fresh := [said for each in answer.said if (said := heard.fresh(each))]:
+                        yield replace(answer, said=fresh)
+                return
+            except BackPressureError:
+                yield BUSY
+                return
+            except RayActorError:
+                heard.begin_again()
+            except DeploymentUnavailableError:
+                break
+        yield GONE
+
+    async def _ask(self, call: Callable[[], Awaitable[Any]]) -> Any:
+        for _ in range(TRIES):
+            try:
+                return await call()
+            except BackPressureError:
+                return BUSY
+            except RayActorError:
+                continue
+            except DeploymentUnavailableError:
+                break
+        return GONE
