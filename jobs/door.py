@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rlhf_ray.config import BadInput, load
+from rlhf_ray.distributed.connection import check_lasting
 from rlhf_ray.runs import RunConfig
 from rlhf_ray.stages import Run, Stage, open_run
 from rlhf_ray.training.replay import recorded
@@ -28,6 +29,7 @@ def perform(stages: Stages, after: Callable[[Run], None] = lambda run: None) -> 
         if len(sys.argv) < 2:
             raise BadInput(f"expected {usage}, got no CONFIG")
         config = load(RunConfig, sys.argv[1], sys.argv[2:])
+        check_lasting(config)
         check_functions(config.scoring.rewards)
         recorded(config.replay)
         chosen = stages(config) if callable(stages) else stages

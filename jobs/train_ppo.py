@@ -29,7 +29,7 @@ def train_ppo(run: Run, folder: Path) -> None:
     tokenizer, rows = load_tokenizer(sft), read_table(run.path("world", "prompts.parquet"), config.prompt_columns)
     judge, progress = Judge(rows, tokenizer, config.sampling.prompt_tokens), Reporter("ppo")
     scratch, names = scratch_of(folder), list(config.scoring.rewards)
-    checkpoints = Checkpoints(scratch / "checkpoints", config.save_every)
+    checkpoints = Checkpoints(scratch / "checkpoints", config.save_every, partial(run.store_unfinished, folder))
     texts, ppo, width = [row["prompt"] for row in rows], config.ppo, config.sampling.prompt_tokens
     shape = {"size": ppo.episodes, "width": width, "samples": ppo.samples_per_prompt}
     prompts = PromptStream(texts, tokenizer, seed=config.seed, **shape)

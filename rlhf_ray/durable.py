@@ -21,13 +21,16 @@ MANIFEST = "manifest.json"
 def publish(workplace: Path, place: Path, facts: dict[str, Any], unlisted: Iterable[str] = ()) -> None:
     """Give the filled `workplace` the name `place`, with a manifest of `facts` and of the digests of its files.
 
-    An older folder of that name is moved aside first and removed after. Files named in `unlisted` are no part of it.
+    An older folder of that name makes way. Files named in `unlisted` are no part of it.
     """
     (workplace / f".{MANIFEST}.tmp").unlink(missing_ok=True)  # of an attempt that was killed right here
-    for path in _files(workplace):
-        sync(path)
     write_whole(workplace / MANIFEST, json.dumps(facts | {"files": digests(workplace, unlisted)}, indent=2))
-    for path in [*filter(Path.is_dir, workplace.rglob("*")), workplace]:
+    name_whole(workplace, place)
+
+
+def name_whole(workplace: Path, place: Path) -> None:
+    """Give a folder its name when all in it has reached the disk. An older one of that name is moved aside first."""
+    for path in [*workplace.rglob("*"), workplace]:
         sync(path)
     aside = place.with_name(f".old-{place.name}")
     shutil.rmtree(aside, ignore_errors=True)

@@ -61,6 +61,12 @@ class RunConfig(Config):
     folder: str = Field(
         "runs/unnamed", min_length=1, description="Where runs of this config lie; each seed has a folder there."
     )
+    storage: str = Field(
+        "none",
+        min_length=1,
+        description="Where finished stages and PPO's checkpoints are kept, too, and brought from where the folder "
+        "lacks them: a folder, s3://BUCKET/… or gs://BUCKET/…; none: the folder alone.",
+    )
     seed: int = Field(0, ge=0, description="Everything random in the run follows from it.")
     base: str = Field(
         "shipped", min_length=1, description="Model folder or hub name to begin with; shipped: the package's own."

@@ -1,7 +1,8 @@
 """A run as a chain of stages, each a folder that appears whole or not at all.
 
 A stage whose folder is whole and whose settings and inputs are unchanged is skipped. One that resumes keeps what it has
-done so far in a folder of its own until it has finished; whatever else is half done is swept.
+done so far in a folder of its own until it has finished; whatever else is half done is swept. Where the run has a
+storage, finished stages are kept there as well, and a run goes on with those that its folder lacks.
 """
 
 import fcntl
@@ -19,6 +20,7 @@ from rlhf_ray.config import BadInput
 from rlhf_ray.durable import MANIFEST, digest, is_whole, publish, read_manifest, write_whole
 from rlhf_ray.meter import Meter
 from rlhf_ray.runs import RunConfig
+from rlhf_ray.storage import Storage
 
 CARD = "README.md"  # written when the run ends, with what was measured: no part of what a stage made
 FORMAT = 4  # part of every key: raise it when a stage's files change their meaning
@@ -47,6 +49,7 @@ class Stage:
 @dataclass(frozen=True)
 class Run:
     config: RunConfig
+    storage: Storage | None = None
 
     @property
     def folder(self) -> Path:
@@ -76,9 +79,12 @@ class Run:
         workplace = self.folder / (f".unfinished-{stage.name}-{key[:8]}" if stage.resumes else f".tmp-{stage.name}")
         if self._is_done(stage, key):
             shutil.rmtree(workplace, ignore_errors=True)  # it was killed after it had finished
+            self._store(stage, workplace)
             return False
         if not stage.resumes:
             shutil.rmtree(workplace, ignore_errors=True)  # what a killed run left
+        elif self.storage and not workplace.exists():
+            self.storage.fetch_mirrored(workplace.name, workplace)
         result = workplace / "result"
         result.mkdir(parents=True, exist_ok=stage.resumes)
         try:
@@ -92,7 +98,18 @@ class Run:
                 shutil.rmtree(workplace, ignore_errors=True)
             raise
         shutil.rmtree(workplace, ignore_errors=True)
+        self._store(stage, workplace)
         return True
+
+    def store_unfinished(self, folder: Path) -> None:
+        """Called by a stage that resumes, with the folder it fills, where it could be gone on with from here."""
+        if self.storage:
+            self.storage.mirror(folder.parent)
+
+    def _store(self, stage: Stage, workplace: Path) -> None:
+        if self.storage:
+            self.storage.keep(self.path(stage.name))
+            self.storage.drop(workplace.name)
 
     def _key(self, stage: Stage) -> str:
         """Changes with the stage's settings, the seed, or anything that the stage reads.
@@ -126,7 +143,8 @@ def scratch_of(folder: Path) -> Path:
 @contextmanager
 def open_run(config: RunConfig) -> Iterator[Run]:
     """The run's folder, held so that no second process writes into it. Raises BadInput where one does."""
-    run = Run(config)
+    storage = None if config.storage == "none" else Storage.at(config.storage, config.run_folder.name)
+    run = Run(config, storage)
     try:
         run.folder.mkdir(parents=True, exist_ok=True)
         lock = open(run.folder / ".lock", "w")  # noqa: SIM115  (closed below)
@@ -140,4 +158,22 @@ def open_run(config: RunConfig) -> Iterator[Run]:
                 f"{run.folder}: expected a run that nobody else is working on, but another process holds it"
             ) from None
         write_whole(run.folder / "config.yaml", yaml.safe_dump(config.model_dump(), sort_keys=False))
+        if storage:
+            bring_missing(storage, run.folder)
         yield run
+        if storage:
+            store_reports(storage, run.folder)
+
+
+def bring_missing(storage: Storage, folder: Path) -> None:
+    """The finished stages that the run's folder lacks."""
+    for name in storage.finished():
+        if not (folder / name).exists():
+            storage.fetch(name, folder / name)
+
+
+def store_reports(storage: Storage, folder: Path) -> None:
+    """What no manifest lists: the models' cards, the summary and the config."""
+    cards = [path for path in folder.glob("[!.]*/**/*") if path.name == CARD]
+    for path in [*cards, *folder.glob("[!.]*.*")]:
+        storage.put(path, path.relative_to(folder).as_posix())

@@ -4,14 +4,16 @@ import logging
 import os
 import socket
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import ray
+from ray._private.runtime_env.constants import RAY_JOB_CONFIG_JSON_ENV_VAR
 from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 
 from rlhf_ray.alarm import Alarm, Tripped
 from rlhf_ray.config import BadInput
-from rlhf_ray.runs import Cluster
+from rlhf_ray.runs import Cluster, RunConfig
 from rlhf_ray.workers.ranks import PeerLost
 
 Value = TypeVar("Value")
@@ -49,6 +51,21 @@ def check_address(address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
     except (OSError, OverflowError) as error:
         raise BadInput(f"RAY_ADDRESS: expected a cluster that answers at {address}, got: {error}") from None
+
+
+def check_lasting(config: RunConfig) -> None:
+    """Raises BadInput where a submitted job would leave its run in the copy of the code in which Ray starts it.
+
+    Ray removes that copy when it needs the place.
+    """
+    if RAY_JOB_CONFIG_JSON_ENV_VAR not in os.environ:
+        return
+    field, place = ("folder", config.folder) if config.storage == "none" else ("storage", config.storage)
+    if "://" not in place and not Path(place).is_absolute():
+        raise BadInput(
+            f"{field}: expected a place that outlives a submitted job, an absolute path on the cluster (folder=/…) or "
+            f"a storage (storage=s3://…), got {place}"
+        )
 
 
 def disconnect() -> None:

@@ -4,7 +4,7 @@ import json
 import logging
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -43,11 +43,15 @@ class Remembers(Protocol):
 
 
 class Checkpoints:
-    """Folders `step-000010` under `folder`, one after every `every` iterations and one after the last."""
+    """Folders `step-000010` under `folder`, one after every `every` iterations and one after the last.
 
-    def __init__(self, folder: Path, every: int) -> None:
+    `saved` is called when one is there.
+    """
+
+    def __init__(self, folder: Path, every: int, saved: Callable[[], None] = lambda: None) -> None:
         self.folder = folder.resolve()
         self.every = every
+        self.saved = saved
         for litter in self.folder.glob(".tmp-*"):  # what a killed run left
             shutil.rmtree(litter)
 
@@ -68,6 +72,7 @@ class Checkpoints:
         publish(workplace, place, _versions())
         for old in self._all()[:-KEPT]:
             shutil.rmtree(old)
+        self.saved()
 
     def restore(self, learner: Remembers) -> Progress | None:
         """Bring the learner to where the newest whole checkpoint is; None where there is none."""

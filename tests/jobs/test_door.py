@@ -234,6 +234,27 @@ def test_a_recording_that_is_not_there_is_noticed_before_anything_is_done(call, 
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["folder=runs/x"], "folder: expected a place that outlives a submitted job, an absolute path on the cluster"),
+        (["folder=runs/x", "storage=../kept"], "storage: expected a place that outlives a submitted job"),
+    ],
+)
+def test_a_submitted_job_does_not_leave_its_run_where_ray_removes_it(call, monkeypatch, words, said):
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")  # as Ray's job supervisor sets it
+    code, err = call(synthesize.STAGE, overrides=words)
+    assert_one_line(code, err, said)
+
+
+def test_a_submitted_job_that_keeps_its_stages_elsewhere_may_have_any_folder(call, monkeypatch, tmp_path):
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
+    code, err = call(synthesize.STAGE, overrides=[f"storage=file://{tmp_path}/kept"])
+    assert code == 0, err
+    assert (tmp_path / "kept" / "seed-0" / "world" / "manifest.json").is_file()
+    assert (tmp_path / "kept" / "seed-0" / "config.yaml").is_file()
+
+
 def test_help_is_no_mistake(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["jobs/pipeline.py", "--help"])
     with pytest.raises(SystemExit) as ended:
