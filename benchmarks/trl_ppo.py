@@ -21,6 +21,7 @@ from rlhf_ray.algorithms.kl import kl_per_token
 from rlhf_ray.algorithms.losses import policy_loss
 from rlhf_ray.algorithms.masked import masked_mean, whiten
 from rlhf_ray.algorithms.returns import generalized_advantages, shape_rewards
+from rlhf_ray.chat import plain_ids
 from rlhf_ray.config import load
 from rlhf_ray.data.tables import read_table
 from rlhf_ray.experience import PromptBatch, Rollout
@@ -28,7 +29,6 @@ from rlhf_ray.models.loading import load_causal, load_classifier, load_tokenizer
 from rlhf_ray.models.policy import response_logprobs
 from rlhf_ray.models.scalar import Scalar, response_scores, response_values
 from rlhf_ray.runs import RunConfig
-from rlhf_ray.text import plain_ids
 
 
 def normalised(folder: Path) -> PreTrainedModel:

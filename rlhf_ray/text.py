@@ -6,13 +6,9 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from rlhf_ray.chat import plain_ids, prompt_ids, prompt_text
 from rlhf_ray.config import BadInput
 from rlhf_ray.experience import PromptBatch, Rollout
-
-
-def plain_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    """The tokens of a text. What looks like a special token is read as the characters it is made of."""
-    return tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
 
 
 def encode_prompts(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], width: int) -> PromptBatch:
@@ -24,7 +20,7 @@ def encode_prompts(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], w
     tokens = torch.full((len(prompts), width), tokenizer.pad_token_id)
     mask = torch.zeros(len(prompts), width, dtype=torch.bool)
     for row, prompt in enumerate(prompts):
-        ids = plain_ids(tokenizer, prompt)
+        ids = prompt_ids(tokenizer, prompt)
         if not 0 < len(ids) <= width:
             start = prompt[:60].encode("unicode_escape").decode()
             raise BadInput(f"prompt: expected 1 to {width} tokens, got {len(ids)} in prompt {row} ({start!r} …)")
@@ -39,9 +35,10 @@ def encode_pair(
 ) -> tuple[list[int], int]:
     """Tokens of a prompt, its completion and the end-of-text token, and how many of them are the prompt's.
 
-    Prompt and completion are encoded apart, as in generation. Raises BadInput where they are longer than `most_tokens`.
+    Prompt and completion are encoded apart, as in generation, and the prompt alone goes through a chat template.
+    Raises BadInput where they are longer than `most_tokens`.
     """
-    asked, said = plain_ids(tokenizer, prompt), plain_ids(tokenizer, completion)
+    asked, said = prompt_ids(tokenizer, prompt), plain_ids(tokenizer, completion)
     ids = [*asked, *said, tokenizer.eos_token_id]
     if len(ids) > most_tokens:
         start = prompt[:60].encode("unicode_escape").decode()
@@ -64,7 +61,7 @@ def as_completions(pairs: Iterable[dict[str, Any]], side: str) -> list[dict[str,
 
 def fits(tokenizer: PreTrainedTokenizerBase, prompt: str, completion: str, most_tokens: int) -> bool:
     """Whether prompt, completion and end-of-text are at most so many tokens."""
-    return len(plain_ids(tokenizer, prompt)) + len(plain_ids(tokenizer, completion)) < most_tokens
+    return len(prompt_ids(tokenizer, prompt)) + len(plain_ids(tokenizer, completion)) < most_tokens
 
 
 def pad_right(sequences: Sequence[list[int]], pad: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -77,7 +74,8 @@ def pad_right(sequences: Sequence[list[int]], pad: int) -> tuple[torch.Tensor, t
 
 def decode_prompts(tokenizer: PreTrainedTokenizerBase, prompts: PromptBatch) -> list[str]:
     """The text of each prompt."""
-    return [tokenizer.decode(tokens[mask]) for tokens, mask in zip(prompts.tokens, prompts.mask, strict=True)]
+    each = zip(prompts.tokens, prompts.mask, strict=True)
+    return [prompt_text(tokenizer, tokens[mask].tolist()) for tokens, mask in each]
 
 
 def decode_responses(tokenizer: PreTrainedTokenizerBase, rollout: Rollout) -> list[str]:

@@ -3,9 +3,8 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 
-from jinja2 import TemplateError
-
-from rlhf_ray.text import plain_ids
+from rlhf_ray.chat import chat_ids, plain_ids
+from rlhf_ray.config import BadInput
 
 from serve.artefact import Artefact
 from serve.engine import Busy, Engine, Generation
@@ -21,7 +20,6 @@ class Generator:
         self.model, self.config = model, config
         self.engine = Engine(model.folder, config, self._deliver)
         self.tokenizer = self.engine.tokenizer
-        self.special = sorted({*self.tokenizer.get_added_vocab(), *self.tokenizer.all_special_tokens})
         self.loop: asyncio.AbstractEventLoop | None = None
 
     def about(self) -> Artefact:
@@ -97,16 +95,12 @@ class Generator:
         return ids
 
     def _chat(self, messages: list[dict[str, str]]) -> list[int] | Refusal:
-        """The template speaks in special tokens, so nobody else may."""
         if not self.tokenizer.chat_template:
             return Refusal(400, f"{self.model.name} has no chat template; use /v1/completions", "messages")
-        if any(special in message["content"] for message in messages for special in self.special):
-            return Refusal(400, "expected text without the model's special tokens", "messages")
         try:
-            text = self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-        except TemplateError:
+            return chat_ids(self.tokenizer, messages)
+        except BadInput:
             return Refusal(400, "expected roles in an order that the model's chat template knows", "messages")
-        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
 
     def _answer(self, ticket: Ticket, said: list[Said]) -> Answer:
         if not said:

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import torch
 from pydantic import Field
 
+from rlhf_ray.chat import plain_ids, prompt_ids
 from rlhf_ray.config import BadInput, Config
 from rlhf_ray.models.loading import context_length, load_tokenizer
 from rlhf_ray.models.scalar import Scalar, at_last_token
-from rlhf_ray.text import plain_ids
 
 from serve.artefact import Artefact
 from serve.orders import Refusal
@@ -67,7 +67,11 @@ class Reward:
         found: dict[int, Verdict | Refusal] = {}
         shelves: dict[int, list[tuple[int, list[int]]]] = defaultdict(list)
         for place, pair in enumerate(pairs):
-            ids = self._encode(pair)
+            try:
+                ids = self._encode(pair)
+            except BadInput:
+                found[place] = Refusal(400, f"expected a prompt that the model's chat template knows in pair {place}")
+                continue
             if 1 < len(ids) <= self.config.most_tokens:
                 shelves[-(-len(ids) // WIDTH) * WIDTH].append((place, ids))
             else:
@@ -81,9 +85,11 @@ class Reward:
         return [found[place] for place in range(len(pairs))]
 
     def _encode(self, pair: Pair) -> list[int]:
-        """Prompt and completion are encoded apart, as in generation and training."""
-        said = plain_ids(self.tokenizer, pair.completion) if pair.completion else []
-        return [*plain_ids(self.tokenizer, pair.prompt), *said, self.tokenizer.eos_token_id]
+        """Prompt and completion are encoded apart, as in generation and training; a text alone is no prompt."""
+        if pair.completion is None:
+            return [*plain_ids(self.tokenizer, pair.prompt), self.tokenizer.eos_token_id]
+        said = plain_ids(self.tokenizer, pair.completion)
+        return [*prompt_ids(self.tokenizer, pair.prompt), *said, self.tokenizer.eos_token_id]
 
     @torch.inference_mode()
     def _read(self, rows: Sequence[list[int]], width: int) -> list[Verdict]:

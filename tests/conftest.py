@@ -133,3 +133,36 @@ def tiny_config(**more: Any) -> Any:
         eos_token_id=0,
         **more,
     )
+
+
+CHATML = (
+    "{% if messages[0]['role'] != 'system' %}<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n{% endif %}"
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def chat_tokenizer_of(texts: Sequence[str], vocabulary: int) -> Any:
+    """A byte-level tokenizer as Qwen2's: its template writes `<|im_start|>`, and `<|im_end|>` ends a text."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    bytes_of = Tokenizer(models.BPE())
+    bytes_of.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bytes_of.decoder = decoders.ByteLevel()
+    letters = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary, special_tokens=special, initial_alphabet=letters, show_progress=False
+    )
+    bytes_of.train_from_iterator(texts, trainer)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=bytes_of, eos_token=special[2], pad_token=special[0], additional_special_tokens=[special[1]]
+    )
+    tokenizer.chat_template = CHATML
+    return tokenizer
+
+
+@pytest.fixture(scope="session")
+def chatml() -> Any:
+    return chat_tokenizer_of(SENTENCES, 300)

@@ -16,7 +16,7 @@ LAYERS = [
     {"runs"},
     {"training", "evaluation"},
     {"workers", "feedback", "data", "incidents"},
-    {"models", "text"},
+    {"models", "text", "chat"},
     {"algorithms", "experience"},
     {"batch", "weights", "config", "seeds", "meter", "durable", "storage", "alarm", "client"},
 ]

@@ -1,16 +1,18 @@
-"""Conversations as texts: lists of messages through the tokenizer's chat template, dialogues of the hh-rlhf kind."""
+"""Conversations as texts: lists of messages, and dialogues of the hh-rlhf kind."""
 
+import re
 from typing import Any
 
-from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
+from rlhf_ray.chat import Messages, as_prompt, check_roles
 from rlhf_ray.config import BadInput
 from rlhf_ray.data.tables import Row
-from rlhf_ray.feedback.judgement import Unusable
+from rlhf_ray.feedback.judgement import Unusable, text
 
 ANSWER = "\n\nAssistant:"  # where a turn of the assistant begins in a dialogue that is one text
-Messages = list[dict[str, str]]
+SPEAKERS = {"Human": "user", "Assistant": "assistant"}
+TURN = re.compile(rf"\n\n({'|'.join(SPEAKERS)}):")
 
 
 def as_text(row: Row, tokenizer: PreTrainedTokenizerBase | None) -> Row:
@@ -21,18 +23,18 @@ def as_text(row: Row, tokenizer: PreTrainedTokenizerBase | None) -> Row:
     if isinstance(row.get("chosen"), list) and isinstance(row.get("rejected"), list):
         return row | _pair_of_conversations(row, tokenizer)
     if "chosen" in row and row.get("prompt") is None:
-        return row | split_dialogues(row.get("chosen"), row.get("rejected"))
+        return row | _pair_of_dialogues(row, tokenizer)
     if not isinstance(row.get("prompt"), list):
         return row
     asked = _messages(row["prompt"], "prompt")
     if not isinstance(row.get("completion"), list):  # a thread with the text of an answer
         alone = len(asked) == 1 and not _template(tokenizer)
-        return row | {"prompt": asked[0]["content"] if alone else _render(asked, tokenizer)}
+        return row | {"prompt": asked[0]["content"] if alone else _written(asked, tokenizer)}
     _demand_template(tokenizer)
     before, answer = _last_answer(asked + _messages(row["completion"], "completion"), "completion")
     if before != asked:
         raise Unusable("completion: expected one message of the assistant, got several")
-    return row | {"prompt": _render(before, tokenizer), "completion": answer}
+    return row | {"prompt": _written(before, tokenizer), "completion": answer}
 
 
 def split_dialogues(chosen: Any, rejected: Any) -> Row:
@@ -47,6 +49,19 @@ def split_dialogues(chosen: Any, rejected: Any) -> Row:
     return {"prompt": chosen[:cut], "chosen": chosen[cut:], "rejected": rejected[cut:]}
 
 
+def _pair_of_dialogues(row: Row, tokenizer: PreTrainedTokenizerBase | None) -> Row:
+    """Where there is a chat template, the turns of what both share are its messages."""
+    pair = split_dialogues(row.get("chosen"), row.get("rejected"))
+    before, *turns = TURN.split(pair["prompt"])
+    if not _template(tokenizer) or before.strip():
+        return pair
+    said = zip(turns[::2], turns[1::2], strict=True)
+    messages = [{"role": SPEAKERS[who], "content": what.strip()} for who, what in said]
+    return {side: pair[side].strip() for side in ("chosen", "rejected")} | {
+        "prompt": _written(messages[:-1], tokenizer)
+    }
+
+
 def _pair_of_conversations(row: Row, tokenizer: PreTrainedTokenizerBase | None) -> Row:
     _demand_template(tokenizer)
     sides = {name: _messages(row[name], name) for name in ("chosen", "rejected")}
@@ -55,7 +70,7 @@ def _pair_of_conversations(row: Row, tokenizer: PreTrainedTokenizerBase | None) 
     (asked, chosen), (asked_too, rejected) = whole["chosen"], whole["rejected"]
     if asked != asked_too:
         raise Unusable("chosen, rejected: expected conversations that differ in the last message, got others")
-    return {"prompt": _render(asked, tokenizer), "chosen": chosen, "rejected": rejected}
+    return {"prompt": _written(asked, tokenizer), "chosen": chosen, "rejected": rejected}
 
 
 def _opening(prompt: Any, chosen: Messages) -> Messages:
@@ -75,6 +90,7 @@ def _messages(value: list[Any], name: str) -> Messages:
     for message in value:
         if not isinstance(message, dict) or not all(isinstance(message.get(key), str) for key in ("role", "content")):
             raise Unusable(f"{name}: expected messages with the texts role and content, got {ascii(message)[:60]}")
+        text(message, "content", may_be_empty=True)
     return [{key: message[key] for key in ("role", "content")} for message in value]
 
 
@@ -87,8 +103,8 @@ def _demand_template(tokenizer: PreTrainedTokenizerBase | None) -> None:
         raise BadInput("expected plain texts, since the base's tokenizer has no chat template, got conversations")
 
 
-def _render(messages: Messages, tokenizer: PreTrainedTokenizerBase | None) -> str:
-    """The text up to where the assistant begins. Its answer stays apart: end-of-text closes it, as in generation."""
+def _written(messages: Messages, tokenizer: PreTrainedTokenizerBase | None) -> str:
+    """The messages as one prompt. Raises Unusable where the template, through which all of it goes, takes no such."""
     if not messages:
         raise Unusable("prompt: expected messages, got none")
     if tokenizer is None or not tokenizer.chat_template:
@@ -96,6 +112,7 @@ def _render(messages: Messages, tokenizer: PreTrainedTokenizerBase | None) -> st
             f"prompt: expected one message, since the base's tokenizer has no chat template, got {len(messages)}"
         )
     try:
-        return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
-    except (TemplateError, ValueError) as error:
-        raise Unusable(f"prompt: expected messages that the chat template takes, got: {str(error)[:80]}") from None
+        check_roles(tokenizer, messages)
+    except BadInput as mistake:
+        raise Unusable(f"prompt: {mistake}") from None
+    return as_prompt(messages)

@@ -7,8 +7,8 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from rlhf_ray.chat import plain_ids, prompt_ids
 from rlhf_ray.data.tables import Row
-from rlhf_ray.text import plain_ids
 
 UP = {"true", "1", "1.0", "+1", "up", "thumbs up", "thumb up", "yes", "good", "like", "liked", "👍"}
 DOWN = {
@@ -40,7 +40,8 @@ class Room:
     def __init__(self, tokenizer: PreTrainedTokenizerBase, most_tokens: int) -> None:
         self.most_tokens = most_tokens
         # Most prompts come several times in a row.
-        self.count = lru_cache(maxsize=1024)(lambda text: len(plain_ids(tokenizer, text)))
+        self.asked = lru_cache(maxsize=1024)(lambda prompt: len(prompt_ids(tokenizer, prompt)))
+        self.said = lambda completion: len(plain_ids(tokenizer, completion))
         # No token stands for more characters than this: what is longer need not be tokenised to be too long.
         self.longest_token = max(map(len, tokenizer.get_vocab()))
 
@@ -50,13 +51,13 @@ class Room:
 
     def check_prompt(self, prompt: str) -> None:
         """Raises Unusable where there is no place for a completion of nothing."""
-        self._check(f"prompt: expected at most {self.most_tokens - 1} tokens", prompt)
+        self._check(f"prompt: expected at most {self.most_tokens - 1} tokens", prompt, "")
 
-    def _check(self, expected: str, *texts: str) -> None:
-        characters = sum(map(len, texts))
+    def _check(self, expected: str, prompt: str, completion: str) -> None:
+        characters = len(prompt) + len(completion)
         if characters > self.most_tokens * self.longest_token:
             raise Unusable(f"{expected}, got {characters} characters")
-        tokens = 1 + sum(map(self.count, texts))
+        tokens = 1 + self.asked(prompt) + self.said(completion)
         if tokens > self.most_tokens:
             raise Unusable(f"{expected}, got {tokens}")
 

@@ -7,6 +7,7 @@ from typing import Any
 import pyarrow as pa
 from transformers import PreTrainedTokenizerBase
 
+from rlhf_ray.chat import prompt_ids
 from rlhf_ray.config import BadInput
 from rlhf_ray.data.tables import Row, write_table
 from rlhf_ray.feedback.data import FEEDBACK, Data
@@ -15,7 +16,6 @@ from rlhf_ray.feedback.probes import MOST, PROBE_TYPES, general_probes
 from rlhf_ray.feedback.report import data_report
 from rlhf_ray.feedback.split import choose_heldout, split
 from rlhf_ray.feedback.thumbs import good_examples
-from rlhf_ray.text import plain_ids
 
 # Columns have their types also where a table is empty or nobody knows the raters.
 _ORIGIN = {"rater": pa.string(), "created_at": pa.string()}
@@ -78,7 +78,7 @@ def prepare(
         asked, turned_away = read_prompts(data.prompts, tokenizer, prompt_tokens)
         rejected = rejected + turned_away
     heldout = choose_heldout(judged, data.heldout, seed) | choose_heldout(asked, data.heldout, seed)
-    short = [prompt for prompt in asked if len(plain_ids(tokenizer, prompt)) <= prompt_tokens]
+    short = [prompt for prompt in asked if len(prompt_ids(tokenizer, prompt)) <= prompt_tokens]
     prompts, heldout_prompts = split([{"prompt": prompt} for prompt in short], heldout)
     if not prompts or not heldout_prompts:
         raise BadInput(

@@ -64,6 +64,7 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
 
 
 def load_causal(name: str) -> PreTrainedModel:
+    """A causal language model, in float32 and in evaluation mode. Raises BadInput where it does not load."""
     return _settled(_from_pretrained(AutoModelForCausalLM, name, **_FORM))
 
 

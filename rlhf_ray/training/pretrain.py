@@ -22,9 +22,10 @@ from transformers import (
     set_seed,
 )
 
+from rlhf_ray.chat import plain_ids
 from rlhf_ray.config import Config
 from rlhf_ray.data.tables import Row
-from rlhf_ray.text import encode_pair, pad_right, plain_ids
+from rlhf_ray.text import encode_pair, pad_right
 from rlhf_ray.training.progress import quiet
 from rlhf_ray.training.sft import save_policy
 

@@ -13,7 +13,7 @@ from rlhf_ray.data.prompts import PromptStream
 from rlhf_ray.data.tables import read_table
 from rlhf_ray.durable import file_digest
 from rlhf_ray.experience import PromptBatch, Rollout
-from rlhf_ray.text import decode_prompts, encode_prompts
+from rlhf_ray.text import decode_prompts
 from rlhf_ray.training.ppo import PPO
 from rlhf_ray.weights import Weights
 from rlhf_ray.workers.sampler import Sampling
@@ -59,7 +59,7 @@ class Recording:
 
         So, too, where it answers another prompt than those of the run: whose truth nobody here knows.
         """
-        known = set(decode_prompts(tokenizer, prompts.all))
+        known = {text: place for place, text in enumerate(decode_prompts(tokenizer, prompts.all))}
         said: dict[int, list[Said]] = {step: [] for step in range(1, ppo.steps + 1)}
         for number, values in enumerate(read_table(path, tuple(Said.model_fields))):
             row = check(Said, values, f"{path}: row {number}")
@@ -80,10 +80,10 @@ class Recording:
                     f"{path}: step {step}: expected {ppo.samples_per_prompt} rollouts to each prompt "
                     f"(ppo.samples_per_prompt), got {fewest}"
                 )
-        try:
-            self.said = {step: _rollout(said[step], tokenizer, sampling) for step in range(1, ppo.steps + 1)}
-        except BadInput as mistake:
-            raise BadInput(f"{path}: {mistake}") from None
+        self.said = {}
+        for step in range(1, ppo.steps + 1):
+            asked = prompts.all[torch.tensor([known[row.prompt] for row in said[step]])]
+            self.said[step] = _rollout(said[step], asked, tokenizer.pad_token_id, sampling.response_tokens)
 
     def generate(self, prompts: PromptBatch, weights: Weights, seed: int) -> Rollout:
         """What was said in step `seed`. Who would be asked now, and with which weights, changes nothing."""
@@ -97,10 +97,9 @@ def recording_of(
     return None if path == NO_REPLAY else Recording(Path(path), tokenizer, prompts, ppo, sampling)
 
 
-def _rollout(rows: list[Said], tokenizer: PreTrainedTokenizerBase, sampling: Sampling) -> Rollout:
-    asked = encode_prompts(tokenizer, [row.prompt for row in rows], sampling.prompt_tokens)
+def _rollout(rows: list[Said], asked: PromptBatch, pad: int, width: int) -> Rollout:
     _, group = torch.unique(asked.tokens, dim=0, return_inverse=True)
-    tokens = torch.full((len(rows), sampling.response_tokens), tokenizer.pad_token_id)
+    tokens = torch.full((len(rows), width), pad)
     mask, logprobs = torch.zeros(tokens.shape, dtype=torch.bool), torch.zeros(tokens.shape)
     for place, row in enumerate(rows):
         length = len(row.response_ids)

@@ -168,8 +168,8 @@ def answer(content):
     return [{"role": "assistant", "content": content}]
 
 
-def test_conversations_go_through_the_chat_template(read, chat_tokenizer):
-    text = "<system>Be brief.\n<user>Why?\n<assistant>"
+def test_conversations_are_kept_as_their_messages(read, chat_tokenizer):
+    text = json.dumps(ASKED)
     thumb = {"prompt": ASKED, "completion": answer("A leak."), "label": True}
     feedback = read([thumb], tokenizer=chat_tokenizer)
     assert without_origin(feedback.thumbs) == [{"prompt": text, "completion": "A leak.", "label": True}]
@@ -182,6 +182,14 @@ def test_conversations_go_through_the_chat_template(read, chat_tokenizer):
         assert without_origin(feedback.pairs) == [
             {"prompt": text, "chosen": "A leak.", "rejected": "Dunno.", "margin": 0.0}
         ]
+
+
+def test_dialogues_become_messages_where_there_is_a_chat_template(read, chat_tokenizer):
+    shared = "\n\nHuman: Hi\n\nAssistant: Hello!\n\nHuman: Why is it down?\n\nAssistant:"
+    row = {"chosen": shared + " A leak in the pool.", "rejected": shared + " A cow ate it."}
+    (pair,) = read([row], tokenizer=chat_tokenizer).pairs
+    assert [message["content"] for message in json.loads(pair["prompt"])] == ["Hi", "Hello!", "Why is it down?"]
+    assert (pair["chosen"], pair["rejected"]) == ("A leak in the pool.", "A cow ate it.")
 
 
 def test_conversations_without_a_chat_template_are_one_clear_error(read):
@@ -230,10 +238,14 @@ def open_webui(rating, *said, user="u-1", rated=None):
 def test_an_export_of_open_webui_is_read_as_it_is(read, chat_tokenizer):
     records = [open_webui(1, "Why?", "A leak."), open_webui(-1, "Hi", "Hello!", "Why?", "Dunno.", user="u-2")]
     feedback = read(records, "feedbacks.json", tokenizer=chat_tokenizer)
+    said = [
+        {"role": role, "content": content}
+        for role, content in (("user", "Hi"), ("assistant", "Hello!"), ("user", "Why?"))
+    ]
     assert feedback.thumbs == [
-        {"prompt": "<user>Why?\n<assistant>", "completion": "A leak.", "label": True}
+        {"prompt": "Why?", "completion": "A leak.", "label": True}
         | {"rater": "u-1", "created_at": "2025-01-01T00:00:00+00:00"},
-        {"prompt": "<user>Hi\n<assistant>Hello!\n<user>Why?\n<assistant>", "completion": "Dunno.", "label": False}
+        {"prompt": json.dumps(said), "completion": "Dunno.", "label": False}
         | {"rater": "u-2", "created_at": "2025-01-01T00:00:00+00:00"},
     ]
 

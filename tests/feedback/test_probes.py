@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from rlhf_ray.chat import plain_ids
 from rlhf_ray.data.tables import Row, write_table
 from rlhf_ray.feedback.probes import PROBE_COLUMNS, general_probes, read_probes
-from rlhf_ray.text import plain_ids
 
 LIKED = [
     {

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from rlhf_ray.chat import plain_ids
 from rlhf_ray.config import BadInput
 from tests.serve.conftest import Counted, application, local
 
@@ -88,7 +89,8 @@ def test_a_chat_without_a_template_says_so_and_with_one_answers(web, generator) 
         assert pieces[0]["choices"][0]["delta"]["role"] == "assistant"
         assert "".join(piece["choices"][0]["delta"]["content"] for piece in pieces) == told
         planted = ask | {"messages": [{"role": "user", "content": "the <eos> fox"}]}
-        assert web.post("/v1/chat/completions", json=planted).status_code == 400
+        usage = web.post("/v1/chat/completions", json=planted).json()["usage"]
+        assert usage["prompt_tokens"] == len(plain_ids(generator.tokenizer, "the <eos> fox. "))
     finally:
         generator.tokenizer.chat_template = None
 
