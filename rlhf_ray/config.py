@@ -127,6 +127,15 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+def _without(tag: str) -> dict[str, list[tuple[str, re.Pattern[str]]]]:
+    known = yaml.SafeLoader.yaml_implicit_resolvers.items()
+    return {first: [(name, pattern) for name, pattern in found if name != tag] for first, found in known}
+
+
+# Nor are `off` and `no` what is false: they are words, such as that of a tripwire.
+BOOL = "tag:yaml.org,2002:bool"
+_Loader.yaml_implicit_resolvers = _without(BOOL)
+_Loader.add_implicit_resolver(BOOL, re.compile(r"^(true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
     re.compile(
