@@ -41,7 +41,7 @@ def train_ppo(run: Run, folder: Path) -> None:
             sampler, scorer = recording or team.sampler(sft), team.judge(reward, sft, learner)
             begin = checkpoints.restore(learner)
             after = begin.step if begin else 0
-            with Tracker(folder, scratch / "rollouts", tokenizer, names, after) as tracker:
+            with Tracker(folder, scratch / "rollouts", tokenizer, names, after, team.boards(scratch)) as tracker:
 
                 def report(step: int, scored: ScoredRollout, metrics: Metrics) -> bool:
                     tracker.record(step, scored, metrics | judge.opinion(scored))

@@ -14,6 +14,7 @@ from rlhf_ray.incidents.world import PROMPT_COLUMNS, World
 from rlhf_ray.models.adapters import Lora, check_targets
 from rlhf_ray.models.loading import context_length
 from rlhf_ray.training.assess import Returns
+from rlhf_ray.training.boards import BoardName
 from rlhf_ray.training.ppo import PPO
 from rlhf_ray.training.reward import RewardTraining
 from rlhf_ray.training.search import Search, read_result, stage_of
@@ -81,6 +82,11 @@ class RunConfig(Config):
     save_every: int = Field(5, ge=1, description="Iterations of PPO from one checkpoint to the next.")
     replay: str = Field(
         "none", min_length=1, description="A rollouts.parquet that PPO learns from without a sampler; none: it samples."
+    )
+    boards: list[BoardName] = Field(
+        [],
+        description="Where metrics are shown beside JSON lines and TensorBoard; WANDB_MODE, MLFLOW_TRACKING_URI and "
+        "such say how.",
     )
     data: Data | Literal["demo"] = Field(
         "demo", description="Feedback and prompts of one's own; demo: the demo's world and its simulated people."

@@ -43,6 +43,11 @@ def clipped_share(
     return ((ratio - 1).abs() > clip).to(logprobs.dtype)
 
 
+def clipped_values(values: Float[Tensor, "B R"], old_values: Float[Tensor, "B R"], clip: float) -> Float[Tensor, "B R"]:
+    """1.0 at each token whose value left the clip range, else 0.0."""
+    return ((values - old_values).abs() > clip).to(values.dtype)
+
+
 def importance(
     logprobs: Float[Tensor, "B R"], spoken_logprobs: Float[Tensor, "B R"], most: float
 ) -> Float[Tensor, "B R"]:

@@ -3,6 +3,7 @@
 import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -12,9 +13,11 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from rlhf_ray.distributed.broadcast import Broadcast
 from rlhf_ray.distributed.connection import check_resources, connect, environment, free_place, wait_for
+from rlhf_ray.distributed.gauges import Gauges
 from rlhf_ray.distributed.groups import LearnerGroup, SamplerGroup, ScorerGroup
 from rlhf_ray.runs import Cluster, RunConfig
 from rlhf_ray.training.ahead import Judges, Speaks
+from rlhf_ray.training.boards import Board, open_boards
 from rlhf_ray.training.ppo import Improves
 from rlhf_ray.training.reference import OwnReference
 from rlhf_ray.workers.learner import Learner
@@ -39,6 +42,11 @@ class Team(ABC):
 
     @abstractmethod
     def learner(self, policy: str, critic: str | None) -> Improves: ...
+
+    def boards(self, scratch: Path) -> list[Board]:
+        """Where the run's metrics are shown. Raises BadInput where one cannot be opened."""
+        c = self.config
+        return open_boards(c.boards, c.run_folder, scratch, c.model_dump())
 
     def judge(self, reward: str, reference: str, learner: Improves) -> Judges:
         """The scorer that a learner is trained with. One that has adapters is its own reference."""
@@ -114,6 +122,9 @@ class RayTeam(Team):
         (place,) = wait_for([learners[0].__ray_call__.remote(free_place)], "learner 0", deadline_s)
         joins = [actor.join.remote(place, rank, len(learners), deadline_s) for rank, actor in enumerate(learners)]
         wait_for(joins, "learner.join", deadline_s)
+
+    def boards(self, scratch: Path) -> list[Board]:
+        return [*super().boards(scratch), Gauges(str(self.config.run_folder))]
 
     def dismiss(self) -> None:
         for actor in self.actors:

@@ -173,6 +173,7 @@ def describe(scored: ScoredRollout, experience: Experience, kl: KlState) -> Metr
         "objective/scores_std": float(scored.score.std(correction=0)),
         "objective/score_clipfrac": float(scored.clipped.float().mean()),
         "objective/kl": float(divergence.mean()),
+        "objective/non_score_reward": float(-kl.coef * divergence.mean()),
         "objective/rlhf_reward": float((scored.score - kl.coef * divergence).mean()),
         "objective/kl_coef": kl.coef,
         "objective/surprise": float(-masked_mean(scored.rollout.logprobs, mask)),
@@ -181,4 +182,5 @@ def describe(scored: ScoredRollout, experience: Experience, kl: KlState) -> Metr
         "response/distinct_2": distinct_2(scored.rollout),
         "response/length": float(mask.sum(1).float().mean()),
         "response/eos_rate": float(scored.rollout.ended.float().mean()),
+        "val/num_eos_tokens": float(scored.rollout.ended.sum()),
     }

@@ -85,7 +85,8 @@ def train(
             else:
                 experience = correct(experience, returns.importance_limit)
             update = learner.update(experience, penalty(returns, kl))
-            metrics = describe(scored, experience, kl) | update | ({"rollout/lag": float(lag)} if on_policy else {})
+            metrics = describe(scored, experience, kl) | update | {"episode": float(step * ppo.episodes)}
+            metrics |= {"rollout/lag": float(lag)} if on_policy else {}
         is_good = report(step, scored, metrics)
         kl = control(kl, metrics["objective/kl"], returns, ppo.episodes)
         if is_good:

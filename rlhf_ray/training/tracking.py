@@ -1,4 +1,4 @@
-"""What a run leaves to read: metrics as JSON lines and for TensorBoard, and every rollout as a Parquet row."""
+"""What a run leaves to read: metrics as JSON lines and on boards, and every rollout as a Parquet row."""
 
 import json
 import os
@@ -8,7 +8,6 @@ from types import TracebackType
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from tensorboardX import SummaryWriter
 from transformers import PreTrainedTokenizerBase
 
 from rlhf_ray.config import BadInput
@@ -16,6 +15,7 @@ from rlhf_ray.durable import appearing, write_whole
 from rlhf_ray.experience import Metrics, ScoredRollout
 from rlhf_ray.text import decode_prompts, decode_responses
 from rlhf_ray.training.assess import response_kl
+from rlhf_ray.training.boards import Board, TensorBoard
 
 ROLLOUT = pa.schema(
     [
@@ -39,11 +39,18 @@ class Tracker:
     into `parts`, from which `finish` makes `rollouts.parquet`.
 
     What an earlier attempt wrote up to step `after` stays; what it wrote later will be done again. `history` has the
-    metrics of every step so far. `rewards` are the names of the score's parts.
+    metrics of every step so far. `rewards` are the names of the score's parts. Further `boards` are told each step, and
+    closed at the end.
     """
 
     def __init__(
-        self, folder: Path, parts: Path, tokenizer: PreTrainedTokenizerBase, rewards: Sequence[str], after: int = 0
+        self,
+        folder: Path,
+        parts: Path,
+        tokenizer: PreTrainedTokenizerBase,
+        rewards: Sequence[str],
+        after: int = 0,
+        boards: Sequence[Board] = (),
     ) -> None:
         self.folder = folder
         self.tokenizer = tokenizer
@@ -51,7 +58,7 @@ class Tracker:
         self.schema = pa.schema([*ROLLOUT, *((name, pa.float32()) for name in self.rewards)])
         self.after = after
         self.history: list[Metrics] = []
-        self._metrics, self._parts = folder / "metrics.jsonl", parts
+        self._metrics, self._parts, self._boards = folder / "metrics.jsonl", parts, list(boards)
 
     def __enter__(self) -> "Tracker":
         lines = self._metrics.read_text(encoding="utf-8").splitlines()[: self.after] if self.after else []
@@ -68,14 +75,15 @@ class Tracker:
         for part in parts[self.after :]:
             part.unlink()
         self._lines = open(self._metrics, "a", encoding="utf-8")
-        self._board = SummaryWriter(str(self.folder / "tensorboard"), purge_step=self.after + 1)
+        self._boards.append(TensorBoard(self.folder / "tensorboard", self.after))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._lines.close()
-        self._board.close()
+        for board in self._boards:
+            board.close()
 
     def record(self, step: int, scored: ScoredRollout, metrics: Metrics) -> None:
         """Write down a step. It has reached the disk when this returns, so a checkpoint of the step may follow."""
@@ -85,8 +93,8 @@ class Tracker:
         self._lines.write(json.dumps({"step": step} | metrics) + "\n")
         self._lines.flush()
         os.fsync(self._lines.fileno())
-        for name, value in metrics.items():
-            self._board.add_scalar(name, value, step)
+        for board in self._boards:
+            board.show(step, metrics)
         self.history.append(metrics)
 
     def finish(self) -> None:

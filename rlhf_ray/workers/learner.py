@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 
 from rlhf_ray.alarm import Alarm, NotFinite, Tripped
 from rlhf_ray.algorithms.kl import NO_PENALTY, KlPenalty, kl_per_token
-from rlhf_ray.algorithms.losses import clipped_share, policy_loss, value_loss
+from rlhf_ray.algorithms.losses import clipped_share, clipped_values, policy_loss, value_loss
 from rlhf_ray.batch import concat
 from rlhf_ray.experience import CriticEstimates, CriticExperience, Estimates, Experience, Metrics, Rollout
 from rlhf_ray.models.activations import fuse_activations
@@ -271,6 +271,7 @@ class Learner:
         rollout, old, mask = experience.rollout, experience.old, experience.rollout.mask
         logprobs, entropy = self._logprobs(rollout)
         c = self.learning
+        of_values: dict[str, Tensor] = {}
         losses = {"loss/policy_avg": policy_loss(logprobs, old.logprobs, experience.advantages, c.clip, c.dual_clip)}
         if penalty.coef:
             divergence = kl_per_token(logprobs, experience.ref_logprobs, penalty.estimator)
@@ -278,6 +279,7 @@ class Learner:
         if self.critic and isinstance(experience, CriticExperience) and isinstance(old, CriticEstimates):
             values = self._values(self.critic, rollout)
             losses["loss/value_avg"] = value_loss(values, old.values, experience.returns, c.value_clip)
+            of_values = {"val/clipfrac_avg": clipped_values(values.detach(), old.values, c.value_clip)}
         sums = {name: torch.where(mask, loss, 0.0).sum() for name, loss in losses.items()}
         torch.stack(list(sums.values())).sum().div(tokens).backward()
         with torch.no_grad():
@@ -287,7 +289,7 @@ class Learner:
                 "policy/approxkl_avg": log_ratio**2 / 2,
                 "policy/clipfrac_avg": clipped_share(logprobs, old.logprobs, c.clip),
                 "val/ratio": log_ratio.exp(),
-            }
+            } | of_values
             sums |= {name: torch.where(mask, figure, 0.0).sum() for name, figure in seen.items()}
             return {name: float(figure) for name, figure in sums.items()}, float(log_ratio.abs().max())
 

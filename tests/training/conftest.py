@@ -108,3 +108,11 @@ def new_run(
 @pytest.fixture
 def run(new_run: Callable[[], Run]) -> Run:
     return new_run()
+
+
+@pytest.fixture
+def scored(rollout_of: Callable) -> ScoredRollout:
+    """Two responses with two rewards each."""
+    rollout = rollout_of([[5, 6], [7]], [[20, 21, 0], [22, 23]])
+    parts = torch.tensor([[0.25, 0.75], [0.5, -0.5]])
+    return ScoredRollout(rollout, torch.tensor([0.5, -0.5]), parts, torch.zeros_like(rollout.ended), rollout.logprobs)

@@ -7,20 +7,12 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-import torch
 
 from rlhf_ray.config import BadInput
 from rlhf_ray.experience import ScoredRollout
 from rlhf_ray.training.tracking import Tracker
 
 REWARDS = {"reward/taste": 0.375, "reward/brevity": 0.125}  # the means of what is scored here
-
-
-@pytest.fixture
-def scored(rollout_of: Callable) -> ScoredRollout:
-    rollout = rollout_of([[5, 6], [7]], [[20, 21, 0], [22, 23]])
-    parts = torch.tensor([[0.25, 0.75], [0.5, -0.5]])
-    return ScoredRollout(rollout, torch.tensor([0.5, -0.5]), parts, torch.zeros_like(rollout.ended), rollout.logprobs)
 
 
 @pytest.fixture
