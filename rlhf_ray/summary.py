@@ -13,6 +13,7 @@ from rlhf_ray.data.tables import Row
 from rlhf_ray.durable import write_whole
 from rlhf_ray.evaluation.cards import write_card
 from rlhf_ray.evaluation.page import write_page
+from rlhf_ray.models.loading import fingerprint
 from rlhf_ray.stages import Run
 
 STAGES = ("world", "sft", "thumbs", "reward", "ppo", "report")
@@ -24,8 +25,9 @@ def conclude(run: Run) -> None:
     """Write `summary.json` and the cards of the SFT, reward and tuned models with the run's numbers."""
     summary = summarise(run)
     write_whole(run.folder / "summary.json", json.dumps(summary, indent=2))
+    data, lineage = _read_json(run.path("thumbs", "data_report.json")), _lineage(run)
     for stage, template in (("sft", "sft_card.md"), ("reward", "reward_card.md"), ("ppo/policy", "policy_card.md")):
-        write_card(run.path(stage), template, summary=summary, config=run.config)
+        write_card(run.path(stage), template, summary=summary, config=run.config, data=data, lineage=lineage)
 
 
 def write_report(run: Run, folder: Path, results: dict[str, Any], sides: dict[str, list[Row]]) -> None:
@@ -65,6 +67,11 @@ def summarise(run: Run) -> dict[str, Any]:
         "peak_bytes": max(stage["peak_bytes"] for stage in stages.values()),
         "reward_model": _read_json(run.path("reward", "metrics.json")),
     } | _read_json(run.path("report", "results.json"))
+
+
+def _lineage(run: Run) -> dict[str, str]:
+    """What each thing was when the models were made of it: digests, the base's first (of the hub's its name)."""
+    return {"base": fingerprint(run.config.base)} | run.digests(("world", "sft", "thumbs", "reward", "ppo"))
 
 
 def _stages(run: Run, names: Sequence[str]) -> dict[str, dict[str, float]]:

@@ -3,10 +3,14 @@
 from pathlib import Path
 
 import pytest
+from ray.serve.schema import ServeDeploySchema
 
-from rlhf_ray.config import BadInput, Config, load
+from rlhf_ray.config import BadInput, Config, check, load
 from rlhf_ray.runs import RunConfig
 from rlhf_ray.training.pretrain import Pretraining
+
+from serve.app import Serving
+from serve.file import Anything
 
 ROOT = Path(__file__).parent.parent
 
@@ -18,18 +22,30 @@ def tiny(tmp_path):
     return path
 
 
-@pytest.mark.parametrize("path", sorted(ROOT.glob("configs/*/*.yaml")), ids=lambda path: path.name)
-def test_every_run_config_loads(path):
-    assert load(RunConfig, path).folder
+def serving(path):
+    values = load(Anything, path).model_dump()
+    assert ServeDeploySchema.model_validate(values)
+    return [check(Serving, application["args"], str(path)) for application in values["applications"]]
 
 
-def test_the_pretraining_config_loads():
-    assert load(Pretraining, ROOT / "configs" / "pretrain.yaml").seed == 0
+OTHERS = {"pretrain.yaml": lambda path: load(Pretraining, path), "serve.yaml": serving}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").rglob("*.*")), ids=lambda path: path.name)
+def test_every_config_loads(path):
+    assert OTHERS.get(path.name, lambda path: load(RunConfig, path))(path)
 
 
 def test_an_override_sets_a_nested_key(tiny):
     config = load(RunConfig, tiny, ["ppo.steps=7", "returns.kl_coef=1e-2", "seed=4"])
     assert (config.ppo.steps, config.returns.kl_coef, config.seed) == (7, 0.01, 4)
+
+
+def test_off_is_a_word_and_true_is_not(tiny):
+    config = load(RunConfig, tiny, ["tripwires.kl=off", "reward.weigh_raters=true"])
+    assert (config.tripwires.kl, config.reward.weigh_raters) == ("off", True)
+    with pytest.raises(BadInput, match=r"reward.weigh_raters: .* got 'yes'"):
+        load(RunConfig, tiny, ["reward.weigh_raters=yes"])
 
 
 def test_a_config_is_frozen(tiny):
@@ -54,7 +70,7 @@ def test_a_config_is_frozen(tiny):
         ("folder=2026-13-01", "folder: expected a YAML value, got '2026-13-01'"),
         ("learning.critic_warmup=3", "learning.critic_warmup: expected less than ppo.steps (3), got 3"),
         ("returns={kl_target: 1.0, kl_coef: 0.0}", "kl_coef: expected more than 0 with kl_target"),
-        ("sft=yes", "sft: expected keys and values, got True"),
+        ("sft=true", "sft: expected keys and values, got True"),
         ("ppo=5", "ppo: expected keys and values, got 5"),
         ("sft.epochs=x", "sft.epochs: input should be a valid integer, got 'x'"),
         ("learning.schedule=cubic", "learning.schedule: input should be 'constant' or 'linear', got 'cubic'"),
@@ -115,7 +131,7 @@ def configs(kind=Config):
 def test_every_knob_has_a_sentence():
     for kind in configs():
         for name, field in kind.model_fields.items():
-            nested = isinstance(field.default, Config) and kind is RunConfig
+            nested = isinstance(field.default, Config) and kind in (RunConfig, Serving)
             assert nested or (field.description or "").endswith("."), f"{kind.__name__}.{name}"
 
 

@@ -1,7 +1,6 @@
 """The reward model's card says what was measured, whatever that was."""
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,12 +8,15 @@ import pytest
 from rlhf_ray.data.tables import Row
 from rlhf_ray.evaluation.cards import write_card
 from rlhf_ray.evaluation.reward import measure
+from rlhf_ray.runs import RunConfig
 
 THUMBS = [
     {"prompt": "p", "completion": f"said {n}", "label": n % 2 == 0, "kind": "even" if n % 2 == 0 else "odd_one"}
     for n in range(20)
 ]
 PAIRS = [{"prompt": "p", "chosen": "said 2", "rejected": "said 3"}] * 4
+SIDES = {"train": {"rows": 7, "prompts": 5}, "heldout": {"rows": 3, "prompts": 2}}
+DATA = {"thumbs": SIDES, "pairs": SIDES, "warnings": ["few rows"]}
 PROBES = [row | {"probe": "made_up"} for row in PAIRS]
 
 
@@ -23,10 +25,8 @@ def score(rows: list[Row]) -> list[float]:
 
 
 def card(folder: Path, metrics: dict[str, Any]) -> str:
-    summary = {"base": "shipped", "seed": 0, "reward_model": metrics}
-    write_card(
-        folder, "reward_card.md", summary=summary, config=SimpleNamespace(reward_training=SimpleNamespace(epochs=2))
-    )
+    summary = {"base": "shipped", "seed": 0, "reward_model": metrics, "versions": {"rlhf-ray": "0.1.0"}}
+    write_card(folder, "reward_card.md", summary=summary, config=RunConfig(), data=DATA, lineage={"base": "ab12"})
     return (folder / "README.md").read_text(encoding="utf-8")
 
 
@@ -40,6 +40,9 @@ def test_everything_that_was_measured_is_on_the_card(tmp_path: Path) -> None:
         "| made_up | 4 | 1.000 [1.000, 1.000] | 0.500 |",
         "| 0.9 to 1.0 | 10 | 0.95 | 1.00 |",
         "| odd_one | 10 | 1.000 | -3.00 ± 0.00 |",
+        "| thumbs | 7 | 3 |",
+        "- few rows",
+        "| base | `ab12` |",
     ):
         assert line in said.splitlines(), said
 
