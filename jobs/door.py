@@ -29,21 +29,25 @@ def perform(stages: Stages, after: Callable[[Run], None] = lambda run: None) -> 
         if len(sys.argv) < 2:
             raise BadInput(f"expected {usage}, got no CONFIG")
         config = load(RunConfig, sys.argv[1], sys.argv[2:])
-        check_lasting(config)
-        check_functions(config.scoring.rewards)
-        recorded(config.replay)
-        chosen = stages(config) if callable(stages) else stages
-        for stage in chosen:
-            stage.also(config)
-        with open_run(config) as run:
-            for stage in chosen:
-                print(f"{stage.name}: …", file=sys.stderr, flush=True)
-                done = run.perform(stage)
-                said = f"{run.manifest(stage.name)['seconds']:.0f} s" if done else "unchanged, skipped"
-                print(f"{stage.name}: {said} → {run.path(stage.name)}", file=sys.stderr, flush=True)
-            after(run)
+        go_through(config, stages(config) if callable(stages) else stages, after)
 
     guarded(work)
+
+
+def go_through(config: RunConfig, stages: Sequence[Stage], after: Callable[[Run], None] = lambda run: None) -> None:
+    """Perform the stages of the run, or skip what is done. Raises BadInput, and Tripped where the run stops itself."""
+    check_lasting(config)
+    check_functions(config.scoring.rewards)
+    recorded(config.replay)
+    for stage in stages:
+        stage.also(config)
+    with open_run(config) as run:
+        for stage in stages:
+            print(f"{stage.name}: …", file=sys.stderr, flush=True)
+            done = run.perform(stage)
+            said = f"{run.manifest(stage.name)['seconds']:.0f} s" if done else "unchanged, skipped"
+            print(f"{stage.name}: {said} → {run.path(stage.name)}", file=sys.stderr, flush=True)
+        after(run)
 
 
 def was_help_asked(words: Sequence[str], usage: str, where: str) -> bool:
