@@ -33,6 +33,13 @@ def test_a_block_is_of_a_known_kind(block: Block) -> None:
     assert not (block.ready and block.language != "bash")
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_no_block_is_overlooked(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert not re.search(r"^(?:[ \t>]+```|\s*~~~)", text, re.MULTILINE), "a fence begins its line, with backticks"
+    assert text.count("\n```") == 2 * len(blocks_of(page, ROOT))
+
+
 def commands() -> Iterator[tuple[Block, str]]:
     """What pages say of jobs that read a run's config, line by line."""
     for block in BLOCKS:

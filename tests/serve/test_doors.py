@@ -5,12 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from rlhf_ray.chat import plain_ids
+from rlhf_ray.chat import as_prompt, plain_ids
 from rlhf_ray.config import BadInput
+from rlhf_ray.text import encode_pair
 from tests.serve.conftest import Counted, application, local
 
 from serve.gate import LARGEST_BODY
 from serve.keys import Keys, check_exposed, is_loopback, issue
+from serve.reward import Pair
 
 ASK = {"prompt": "the quick", "seed": 3, "max_tokens": 8}
 
@@ -93,6 +95,18 @@ def test_a_chat_without_a_template_says_so_and_with_one_answers(web, generator) 
         assert usage["prompt_tokens"] == len(plain_ids(generator.tokenizer, "the <eos> fox. "))
     finally:
         generator.tokenizer.chat_template = None
+
+
+def test_a_pair_is_judged_in_the_tokens_that_training_has_for_it(reward, monkeypatch) -> None:
+    template = "<eos>{% for m in messages %}{{ m['content'] }}<eos>{% endfor %}"
+    monkeypatch.setattr(reward.tokenizer, "chat_template", template)
+    for prompt in ("the quick", "the <eos> fox", as_prompt([{"role": "user", "content": "the"}] * 2)):
+        ids, _ = encode_pair(reward.tokenizer, prompt, "jumps <eos>", most_tokens=60)
+        assert reward.judge([Pair(prompt, "jumps <eos>")])[0].tokens == len(ids)
+        assert reward._encode(Pair(prompt, "jumps <eos>")) == ids
+    monkeypatch.setattr(reward.tokenizer, "chat_template", "{{ raise_exception('no') }}")
+    (refused,) = reward.judge([Pair("the quick", "jumps")])
+    assert (refused.status, "chat template" in refused.message) == (400, True)
 
 
 def test_the_same_pair_gets_the_same_score_in_any_company_and_any_shape(web) -> None:
