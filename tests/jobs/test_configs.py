@@ -17,6 +17,7 @@ import pytest
 import torch
 
 from rlhf_ray.data.tables import read_table
+from tests.architectures import gpt2, qwen
 
 ROOT = Path(__file__).parent.parent.parent
 SMALL = (
