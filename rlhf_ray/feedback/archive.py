@@ -35,6 +35,7 @@ COMPLETIONS = pa.schema(
         "sampling": pa.string(),  # JSON
         "seed": pa.int64(),
         "arm": pa.string(),
+        "pair": pa.string(),
         "score": pa.float64(),
         "time": _TIME,
     }
@@ -46,6 +47,9 @@ VOTES = pa.schema(
         "person": pa.string(),
         "label": pa.int8(),
         "comment": pa.string(),
+        "score": pa.float64(),
+        "probability": pa.float64(),
+        "judge": pa.string(),
         "time": _TIME,
     }
 )
@@ -106,7 +110,8 @@ def as_row(entry: Entry) -> Row:
 
 
 def as_completion(row: Row) -> Completion:
-    return Completion(**row | {"sampling": json.loads(row["sampling"])})
+    known = {name: value for name, value in row.items() if value is not None}
+    return Completion(**known | {"sampling": json.loads(row["sampling"])})
 
 
 def key(table: str, row: Row) -> tuple[Any, ...]:
@@ -138,5 +143,6 @@ def read_parts(
         data = (folder / name).read_bytes()
         if digest(data) != part.sha256:
             raise BadInput(f"{folder / name}: expected the file that was written, got a changed one")
-        rows += pq.read_table(pa.BufferReader(data), columns=names, filters=wanted).to_pylist()
+        schema = SCHEMAS[table_in(name)]  # a part may have been written before there was some column
+        rows += pq.read_table(pa.BufferReader(data), columns=names, filters=wanted, schema=schema).to_pylist()
     return rows

@@ -27,11 +27,11 @@ from rlhf_ray.feedback.archive import (
     as_row,
     key,
     read_parts,
-    table_in,
     table_of,
     write_part,
 )
 from rlhf_ray.feedback.entries import Entry
+from rlhf_ray.feedback.index import Index
 from rlhf_ray.feedback.segments import SEGMENTS, demand_ledger, read_tail, sealed, segments
 
 LOCK = ".compactor.lock"
@@ -39,21 +39,22 @@ SMALL_PART = 8 * 2**20  # bytes; a part below it takes up what is new of its day
 AT_ONCE = 64 * 2**20  # bytes of segments that are held in memory
 
 
-def compact(folder: Path) -> Manifest | None:
+def compact(folder: Path, index: Index | None = None) -> Manifest | None:
     """Take up everything that the segments hold by now; None where another compactor is at it.
 
-    Raises OSError where the disk is full; then nothing has changed. Raises BadInput where something is damaged.
+    Whoever compacts often keeps an index, so that old parts are not read again. Raises OSError where the disk is full;
+    then nothing has changed. Raises BadInput where something is damaged.
     """
     demand_ledger(folder)
     with _alone(folder) as first:
         if not first:
             return None
-        manifest, more = Manifest.read(folder), True
+        manifest, more, index = Manifest.read(folder), True, index or Index(folder)
         sweep(folder, manifest)
         while more:
             entries, consumed, more = _read_new(folder, manifest)
             if consumed != manifest.consumed:
-                manifest = _add(folder, manifest, entries, consumed)
+                manifest = _add(index, manifest, entries, consumed)
                 manifest.write(folder)
             sweep(folder, manifest)
         return manifest
@@ -102,19 +103,20 @@ def _read_new(folder: Path, manifest: Manifest) -> tuple[list[Entry], dict[str, 
     return entries, consumed, room <= 0
 
 
-def _add(folder: Path, manifest: Manifest, entries: list[Entry], consumed: dict[str, int]) -> Manifest:
+def _add(index: Index, manifest: Manifest, entries: list[Entry], consumed: dict[str, int]) -> Manifest:
     generation = manifest.generation + 1
     parts = dict(manifest.parts)
     for table in SCHEMAS:
         new = [as_row(entry) for entry in entries if table_of(entry) == table]
         if new:
-            parts = _merged(folder, table, parts, new, generation)
+            parts = _merged(index, table, parts, new, generation)
     return Manifest(generation=generation, parts=parts, consumed=consumed)
 
 
-def _merged(folder: Path, table: str, parts: dict[str, Part], new: list[Row], generation: int) -> dict[str, Part]:
+def _merged(index: Index, table: str, parts: dict[str, Part], new: list[Row], generation: int) -> dict[str, Part]:
     """The parts with the new rows. Of the same row sent twice the earlier stays, whichever came to be known first."""
-    known = _known(folder, table, parts)
+    folder = index.folder
+    known = _known(folder, table, index.parts_with(parts, table, (key(table, row) for row in new)))
     fresh: dict[tuple[Any, ...], Row] = {}
     outdated: dict[str, set[tuple[Any, ...]]] = defaultdict(set)
     for row in sorted(new, key=lambda row: row["time"], reverse=True):
@@ -145,7 +147,6 @@ def _known(folder: Path, table: str, parts: dict[str, Part]) -> dict[tuple[Any, 
     return {
         key(table, row): (row["time"], name)
         for name, part in parts.items()
-        if table_in(name) == table
         for row in read_parts(folder, {name: part}, columns)
     }
 

@@ -36,8 +36,8 @@ def _text(value: Any, most: int, *, least: int = 0) -> str:
     return value
 
 
-def _name(value: Any) -> str:
-    name = _text(value, 128, least=1)
+def _name(value: Any, most: int = 128) -> str:
+    name = _text(value, most, least=1)
     if not name.isprintable():
         raise ValueError("expected printable characters, got others")
     return name
@@ -64,6 +64,9 @@ def _long(most: int) -> BeforeValidator:
 
 
 Name = Annotated[str, BeforeValidator(_name)]
+Person = Annotated[str, BeforeValidator(partial(_name, most=256))]
+Thumb = Annotated[int, BeforeValidator(_thumb)]
+Comment = Annotated[str, _long(4000)]
 Time = Annotated[datetime, AfterValidator(_utc)]
 Token = Annotated[int, Field(ge=0, lt=2**31)]
 Setting = int | float | Annotated[str, _long(1000)] | bool | list[Annotated[str, _long(1000)]] | None
@@ -83,6 +86,7 @@ class Completion(Strict):
     sampling: dict[Name, Setting] = Field({}, max_length=32, description="Temperature, top_p and such.")
     seed: int | None = Field(None, ge=-(2**63), lt=2**63)
     arm: Annotated[str, _long(64)] = Field("", description="Of a comparison, such as tuned or sft.")
+    pair: Annotated[str, _long(64)] = Field("", description="The same for two that were shown side by side.")
     score: float | None = Field(None, description="The reward model's, where it was asked.")
     time: Time
 
@@ -99,9 +103,12 @@ class Vote(Strict):
     kind: Literal["vote"] = "vote"
     vote_id: Name = Field(description="The client's idempotency key.")
     completion_id: Name
-    person: Name
-    label: Annotated[int, BeforeValidator(_thumb)]
-    comment: Annotated[str, _long(4000)] | None = None
+    person: Person
+    label: Thumb
+    comment: Comment | None = None
+    score: float | None = Field(None, description="The reward model's of the completion, when the vote came.")
+    probability: float | None = Field(None, description="Of a thumb up, as the reward model saw it then.")
+    judge: Annotated[str, _long(128)] = Field("", description="The version of the reward model that said so.")
     time: Time
 
 

@@ -111,7 +111,7 @@ def _texts(completion: Completion) -> Row:
 def _ledger(completion: Completion, *votes: Row) -> dict[str, Any]:
     """All that the entries hold but the texts, which a form has in their own place."""
     given = completion.model_dump(mode="json", exclude={"kind", *TEXTS})
-    facts = ("person", "label", "comment")
+    facts = ("person", "label", "comment", "score", "probability", "judge")
     said = {
         vote["vote_id"]: {name: vote[name] for name in facts} | {"time": vote["time"].isoformat()} for vote in votes
     }

@@ -50,6 +50,13 @@ class Waiting:
     kept: "Future[None]"
 
 
+def lay_out(folder: Path) -> None:
+    """Make a ledger of the folder, which is made where there is none."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    (folder / SEGMENTS).mkdir(mode=0o700, exist_ok=True)
+    sync(folder)
+
+
 class Ledger:
     """A replica's place to write to, and a view of what all replicas wrote. Thread-safe."""
 
@@ -58,9 +65,7 @@ class Ledger:
         """Makes the folder where there is none. Raises BadInput for a replica that cannot name a file, and OSError."""
         if not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,63}", replica):
             raise BadInput(f"replica: expected a name of a-z, 0-9, '.', '_' and '-', got {ascii(replica)[:80]}")
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        (folder / SEGMENTS).mkdir(mode=0o700, exist_ok=True)
-        sync(folder)
+        lay_out(folder)
         mend(folder, replica)
         return cls(folder, replica)
 
@@ -103,9 +108,13 @@ class Ledger:
         """Of any replica. Reads the disk."""
         return self._reader.completion(completion_id)
 
-    def live_votes(self, person: str | None = None) -> list[Row]:
+    def completions(self, ids: Iterable[str]) -> dict[str, Completion]:
+        """Those of the ids that any replica has. Reads the disk."""
+        return self._reader.completions(ids)
+
+    def live_votes(self, person: str | None = None, newest: int | None = None) -> list[Row]:
         """Of all replicas, see Reader. Reads the disk."""
-        return self._reader.live_votes(person)
+        return self._reader.live_votes(person, newest)
 
     def history(self, person: str) -> list[Row]:
         """Of all replicas, see Reader. Reads the disk."""

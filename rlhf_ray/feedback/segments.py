@@ -119,6 +119,12 @@ def demand_ledger(folder: Path) -> None:
         raise BadInput(f"{folder}: expected the folder of a ledger, got another or none")
 
 
+def check_place(folder: Path) -> None:
+    """Raises BadInput where neither is a ledger nor could be made one."""
+    if folder.exists() and not is_ledger(folder) and not (folder.is_dir() and not any(folder.iterdir())):
+        raise BadInput(f"ledger: expected the folder of a ledger, an empty one or none at {folder}, got another")
+
+
 def segments(folder: Path) -> list[Path]:
     return sorted((folder / SEGMENTS).glob(f"[!.]*{SUFFIX}"))
 
