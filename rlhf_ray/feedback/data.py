@@ -16,6 +16,9 @@ class Data(Config):
         description="Files (.parquet, .jsonl, .json, .csv), folders of a ledger or its snapshot, or "
         "hub:<dataset>[@<split>] with thumbs, pairs or ratings.",
     )
+    votes_a_person: int = Field(
+        20, ge=1, description="Most votes of one person in a ledger that count in a run; which ones is drawn."
+    )
     prompts: str = Field(
         FEEDBACK,
         min_length=1,

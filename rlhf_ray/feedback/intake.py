@@ -1,8 +1,8 @@
 """The door for feedback of one's own: what people bring becomes thumbs and pairs, or is rejected with a reason."""
 
 import json
-from collections import Counter
-from collections.abc import Callable, Iterable
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,8 @@ from rlhf_ray.feedback import ratings
 from rlhf_ray.feedback.conversation import as_text
 from rlhf_ray.feedback.forms import EXPECTED, asked, flat, separate
 from rlhf_ray.feedback.judgement import Room, Unusable, pair, rating, text, thumb
-from rlhf_ray.feedback.sources import read_records
+from rlhf_ray.feedback.sources import is_kept, read_records
+from rlhf_ray.seeds import derive
 
 MOST_CONTENT = 4096  # characters of a rejected row that are kept
 
@@ -42,8 +43,12 @@ class Judgement:
         return rejection(self.source, self.number, reason, self.record)
 
 
-def read_feedback(sources: Iterable[str], tokenizer: PreTrainedTokenizerBase, most_tokens: int) -> Feedback:
-    """Everything in the sources. A prompt and its completion may have `most_tokens` with end-of-text.
+def read_feedback(
+    sources: Sequence[str], tokenizer: PreTrainedTokenizerBase, most_tokens: int, votes_a_person: int = 20
+) -> Feedback:
+    """Everything in the sources, but of a ledger no more than so many votes a person.
+
+    A prompt and its completion may have `most_tokens` with end-of-text.
 
     Raises BadInput where a source is missing, damaged, of no known form or without a usable row, or where it holds
     conversations and the tokenizer has no chat template.
@@ -55,7 +60,7 @@ def read_feedback(sources: Iterable[str], tokenizer: PreTrainedTokenizerBase, mo
         good, bad = _read(source, lambda record: _normal(as_text(flat(record), tokenizer), room), EXPECTED)
         judgements += good
         rejected += bad
-    judgements = _once(judgements, rejected)
+    judgements = _capped(_once(judgements, rejected), votes_a_person, rejected)
     stars = [judgement.row for judgement in judgements if "rating" in judgement.row]
     pairs = ratings.pairs_of(stars)
     paired = {(row["prompt"], row[side]) for row in pairs for side in ("chosen", "rejected")}
@@ -134,6 +139,26 @@ def _once(judgements: list[Judgement], rejected: list[Row]) -> list[Judgement]:
             elsewhere = "" if known.source == judgement.source else f" in {known.source}"
             rejected.append(judgement.turned_away(f"duplicate of row {known.number}{elsewhere}"))
     return list(first.values())
+
+
+def _capped(judgements: list[Judgement], most: int, rejected: list[Row]) -> list[Judgement]:
+    """Whoever may vote in a ledger is not known as the raters of a file are: nobody there says more than others.
+
+    Which votes of a person count follows from what they are on alone, so most stay the same when there are new ones.
+    """
+    ledgers = {source for source in {judgement.source for judgement in judgements} if is_kept(source)}
+    said: dict[str | None, list[Judgement]] = defaultdict(list)
+    for judgement in judgements:
+        if judgement.source in ledgers:
+            said[judgement.row["rater"]].append(judgement)
+    left_out: set[int] = set()
+    for person, votes in said.items():
+        votes.sort(key=lambda vote: derive("votes", str(person), vote.row["prompt"], vote.row["completion"]))
+        left_out |= set(map(id, votes[most:]))
+        rejected += [
+            vote.turned_away(f"rater: expected at most {most} votes, got {len(votes)}") for vote in votes[most:]
+        ]
+    return [judgement for judgement in judgements if id(judgement) not in left_out]
 
 
 def _most(rejected: list[Row]) -> str:

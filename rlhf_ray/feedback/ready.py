@@ -71,7 +71,7 @@ def prepare(
 
     Raises BadInput where a source cannot be used, or where a side would be left without prompts.
     """
-    feedback = read_feedback(data.feedback, tokenizer, most_tokens)
+    feedback = read_feedback(data.feedback, tokenizer, most_tokens, data.votes_a_person)
     judged = _each_once(feedback.thumbs + feedback.pairs)
     asked, rejected = judged, feedback.rejected
     if data.prompts != FEEDBACK:

@@ -28,7 +28,7 @@ def read_records(source: str) -> list[Any]:
     if source.startswith(HUB):
         return _read_hub(source)
     path = Path(source).expanduser()
-    if _is_kept(path):
+    if is_kept(source):
         return [_as_thumb(vote) for vote in _votes(path)]
     if path.suffix.lower() not in READERS:
         raise BadInput(
@@ -42,6 +42,12 @@ def read_records(source: str) -> list[Any]:
         return read(path)
     except (pa.ArrowException, csv.Error, OSError, ValueError, RecursionError) as error:
         raise BadInput(f"{source}: expected {kind}, got a file that cannot be read ({_first_line(error)})") from None
+
+
+def is_kept(source: str) -> bool:
+    """Whether it is the folder of a ledger or of a snapshot."""
+    path = Path(source).expanduser()
+    return not source.startswith(HUB) and (is_ledger(path) or is_snapshot(path))
 
 
 def fingerprints(sources: Iterable[str]) -> dict[str, str]:
@@ -59,15 +65,11 @@ def _fingerprint(source: str) -> str:
         folder = Path(name.partition("@")[0]).expanduser()
         return digest(json.dumps([name, digests(folder)], sort_keys=True).encode()) if folder.is_dir() else name
     path = Path(source).expanduser()
-    if _is_kept(path):
+    if is_kept(source):
         return votes_digest(_votes(path))
     if not path.is_file():
         raise BadInput(f"{source}: expected a file, found none")
     return file_digest(path)
-
-
-def _is_kept(path: Path) -> bool:
-    return is_ledger(path) or is_snapshot(path)
 
 
 def _votes(path: Path) -> list[Row]:
