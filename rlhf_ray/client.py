@@ -53,6 +53,17 @@ class Client:
         body = {"pairs": [{"prompt": prompt, "completion": completion} for prompt, completion in pairs]}
         return self._post("/v1/score", body)["data"]
 
+    def feedback(
+        self, completion_id: str, label: int, comment: str | None = None, user: str | None = None
+    ) -> dict[str, Any]:
+        """A thumb, up (1) or down (-1), on a completion: on the disk when this returns. A person's last one counts.
+
+        `user` is whose it is, where an application passes on its people's. The answer says which model spoke and what
+        the reward model thinks. Raises ServerError.
+        """
+        body = {"completion_id": completion_id, "label": label, "comment": comment, "user": user}
+        return self._post("/v1/feedback", body)
+
     def models(self) -> list[dict[str, Any]]:
         """What is served, the default first, each with `version` and `digest`. Raises ServerError."""
         return self._ask("GET", "/v1/models", {}, None)["data"]

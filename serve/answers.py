@@ -7,6 +7,7 @@ from time import time
 from typing import Any
 
 from serve.artefact import Artefact
+from serve.keeping import Given
 from serve.orders import Said
 from serve.reward import Verdict
 
@@ -34,20 +35,25 @@ class Header:
         }
 
 
-def choice(said: Said, index: int, *, chat: bool, logprobs: bool, verdict: Verdict | None = None) -> dict[str, Any]:
+def choice(given: Given, index: int, *, chat: bool) -> dict[str, Any]:
     """One sample, whole. With a verdict also what the reward model said of it."""
-    likely = (chat_logprobs if chat else text_logprobs)(said) if logprobs else None
+    said, verdict = given.said, given.verdict
+    likely = (chat_logprobs if chat else text_logprobs)(said) if given.order.alternatives is not None else None
     text = {"message": {"role": "assistant", "content": said.text}} if chat else {"text": said.text}
     judged = {"score": verdict.score, "probability": verdict.probability} if verdict else {}
-    return {"index": index, **text, "logprobs": likely, "finish_reason": said.finish, **judged}
+    end = {"finish_reason": said.finish, "completion_id": given.name}
+    return {"index": index, **text, "logprobs": likely, **end, **judged}
 
 
-def piece(said: Said, *, chat: bool, logprobs: bool, first: bool, offset: int) -> dict[str, Any]:
-    """Some more of a sample. `offset` is where its text goes on."""
-    likely = (chat_logprobs(said) if chat else text_logprobs(said, offset)) if logprobs else None
-    role = {"role": "assistant"} if first else {}
-    text = {"delta": {**role, "content": said.text}} if chat else {"text": said.text}
-    return {"index": said.sample, **text, "logprobs": likely, "finish_reason": said.finish}
+def piece(given: Given, more: Said, *, chat: bool) -> dict[str, Any]:
+    """Some more of a sample than was given by now. Its last piece has its name."""
+    likely = None
+    if given.order.alternatives is not None:
+        likely = chat_logprobs(more) if chat else text_logprobs(more, len(given.said.text))
+    role = {} if given.said.tokens else {"role": "assistant"}
+    text = {"delta": {**role, "content": more.text}} if chat else {"text": more.text}
+    end = {"finish_reason": more.finish} | ({"completion_id": given.name} if more.finish else {})
+    return {"index": more.sample, **text, "logprobs": likely, **end}
 
 
 def text_logprobs(said: Said, offset: int = 0) -> dict[str, Any]:

@@ -8,6 +8,8 @@ from rlhf_ray.durable import is_whole, read_manifest
 from rlhf_ray.models.loading import fingerprint, resolve
 from rlhf_ray.stages import CARD
 
+from serve.orders import version_of
+
 
 @dataclass(frozen=True)
 class Artefact:
@@ -20,7 +22,7 @@ class Artefact:
 
     @property
     def version(self) -> str:
-        return self.digest[:12]
+        return version_of(self.digest)
 
     def verify(self) -> None:
         """Raises BadInput where the files are no longer those that were named when the serving began."""

@@ -3,16 +3,21 @@
 import asyncio
 import hashlib
 import secrets
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
+from rlhf_ray.feedback.completion_ids import CompletionIds
 from rlhf_ray.seeds import derive
 
 from serve import answers, errors
 from serve.answers import Header
-from serve.orders import Answer, Order, Refusal, Said
+from serve.errors import granted
+from serve.events import Events
+from serve.keeping import Given, Keeper
+from serve.orders import Answer, Load, Order, Refusal, Said
 from serve.reward import Pair, Verdict
-from serve.schemas import ChatBody, CompletionBody, Drawing
+from serve.schemas import ChatBody, CompletionBody
 
 
 class Speaker(Protocol):
@@ -22,6 +27,8 @@ class Speaker(Protocol):
 
     def stream(self, order: Order) -> AsyncIterator[Answer | Refusal]: ...
 
+    async def load(self) -> Load | Refusal: ...
+
 
 class Judge(Protocol):
     """A reward model, wherever it runs."""
@@ -30,74 +37,74 @@ class Judge(Protocol):
 
 
 class Completions:
-    """`speakers` by name, the default first; without a `judge` there is no best_of."""
+    """`speakers` by name, the default first. Without a `judge` there is no best_of, without a `keeper` nothing is kept.
 
-    def __init__(self, speakers: Mapping[str, Speaker], judge: Judge | None) -> None:
-        self.speakers, self.judge = speakers, judge
+    `key` is always the client's idempotency key, or empty. Everything raises Refused.
+    """
 
-    async def answer(self, body: CompletionBody | ChatBody, key: str) -> dict[str, Any]:
-        """The whole answer. `key` is the client's idempotency key, or empty. Raises Refused."""
-        name, speaker = self._speaker(body)
-        header_id, seed = identity(body.seed, key, body.model_dump_json() if key else "")
-        orders, count, chat = orders_of(body, seed), body.n or 1, isinstance(body, ChatBody)
-        said = [granted(each) for each in await asyncio.gather(*(speaker.complete(order) for order in orders))]
-        choices: list[dict[str, Any]] = []
-        for order, each in zip(orders, said, strict=True):
-            for sample, verdict in await self._best(order, each.said, count):
-                shown = order.alternatives is not None
-                choices.append(answers.choice(sample, len(choices), chat=chat, logprobs=shown, verdict=verdict))
-        header = Header(header_id, name, said[0].version, seed, chat)
+    def __init__(
+        self, speakers: Mapping[str, Speaker], judge: Judge | None, ids: CompletionIds, keeper: Keeper | None
+    ) -> None:
+        self.speakers, self.judge, self.ids, self.keeper = speakers, judge, ids, keeper
+
+    async def answer(self, body: CompletionBody | ChatBody, person: str, key: str) -> dict[str, Any]:
+        """The whole answer."""
+        mark, seed = identity(body.seed, person, key, body.model_dump_json() if key else "")
+        arm, orders, chat = self.arm(body.model), orders_of(body, seed), isinstance(body, ChatBody)
+        said = await self.said(arm, orders)
+        given = [
+            each
+            for place, (order, answer) in enumerate(zip(orders, said, strict=True))
+            for each in await self._best(self.given(arm, order, answer, f"{mark}/{place}"), body.n or 1)
+        ]
+        await self.keep(given)
+        header = Header(given[0].name, arm, said[0].version, seed, chat)
+        choices = [answers.choice(each, index, chat=chat) for index, each in enumerate(given)]
         tokens = sum(len(sample.tokens) for each in said for sample in each.said)
         return header.body(choices) | {"usage": answers.usage(sum(each.prompt_tokens for each in said), tokens)}
 
-    async def begin(self, body: CompletionBody | ChatBody, key: str) -> AsyncIterator[str]:
-        """The answer as server-sent events. Raises Refused before the first of them."""
-        name, speaker = self._speaker(body)
-        header_id, seed = identity(body.seed, key, body.model_dump_json() if key else "")
-        (order,) = orders_of(body, seed)
-        pieces = speaker.stream(order)
+    async def begin(self, body: CompletionBody | ChatBody, person: str, key: str) -> AsyncIterator[str]:
+        """The answer as server-sent events. Nothing is refused after the first of them."""
+        mark, seed = identity(body.seed, person, key, body.model_dump_json() if key else "")
+        arm, (order,) = self.arm(body.model), orders_of(body, seed)
+        pieces = self.speakers[arm].stream(order)
         first = granted(await anext(pieces))
-        header = Header(header_id, name, first.version, seed, isinstance(body, ChatBody))
+        none = replace(first, said=[Said(sample) for sample in range(order.samples)])
+        header = Header("", arm, first.version, seed, isinstance(body, ChatBody))
         counted = bool(body.stream_options and body.stream_options.include_usage)
-        return _events(header, order, first, pieces, counted)
+        return Events(header, self.given(arm, order, none, f"{mark}/0"), self.keep, counted=counted).of(first, pieces)
 
-    async def _best(self, order: Order, said: list[Said], count: int) -> list[tuple[Said, Verdict | None]]:
-        """The best samples by the reward model, the best first; all of them where no more were drawn than are asked."""
-        if len(said) == count:
-            return [(sample, None) for sample in said]
-        if not self.judge:
-            raise errors.Refused(Refusal(400, "no reward model is served that could rank", "best_of"))
-        verdicts = await self.judge.judge([Pair(str(order.prompt), sample.text) for sample in said])
-        ranked = sorted(zip(said, map(granted, verdicts), strict=True), key=lambda each: -each[1].score)
-        return list(ranked[:count])
-
-    def _speaker(self, body: Drawing) -> tuple[str, Speaker]:
-        name = body.model or next(iter(self.speakers))
+    def arm(self, model: str | None) -> str:
+        """Who answers."""
+        name = model or next(iter(self.speakers))
         if name not in self.speakers:
             raise errors.Refused(Refusal(404, f"expected one of the models {', '.join(self.speakers)}", "model"))
-        return name, self.speakers[name]
+        return name
 
+    async def said(self, arm: str, orders: Sequence[Order]) -> list[Answer]:
+        speaker = self.speakers[arm]
+        return [granted(each) for each in await asyncio.gather(*(speaker.complete(order) for order in orders))]
 
-async def _events(
-    header: Header, order: Order, first: Answer, pieces: AsyncIterator[Answer | Refusal], counted: bool
-) -> AsyncIterator[str]:
-    offsets, tokens, logprobs = [-1] * order.samples, 0, order.alternatives is not None
-    answer: Answer | Refusal | None = first
-    while answer:
-        if isinstance(answer, Refusal):
-            yield answers.event(errors.said(answer))
-            return
-        choices = []
-        for said in answer.said:
-            offset, tokens = offsets[said.sample], tokens + len(said.tokens)
-            fresh, begin = offset < 0, max(offset, 0)
-            choices.append(answers.piece(said, chat=header.chat, logprobs=logprobs, first=fresh, offset=begin))
-            offsets[said.sample] = begin + len(said.text)
-        yield answers.event(header.body(choices, chunk=True))
-        answer = await anext(pieces, None)
-    if counted:
-        yield answers.event(header.body([], chunk=True) | {"usage": answers.usage(first.prompt_tokens, tokens)})
-    yield "data: [DONE]\n\n"
+    def given(self, arm: str, order: Order, answer: Answer, mark: str) -> list[Given]:
+        """What was said, under names that follow from the mark, the model and the place among the samples."""
+        return [
+            Given(self.ids.name(mark, arm, answer.digest, said.sample), arm, order, answer, said)
+            for said in answer.said
+        ]
+
+    async def keep(self, given: Sequence[Given]) -> None:
+        if self.keeper:
+            await self.keeper.keep(given)
+
+    async def _best(self, given: list[Given], count: int) -> list[Given]:
+        """The best by the reward model, the best first; all of them where no more were drawn than are asked."""
+        if len(given) == count:
+            return given
+        if not self.judge:
+            raise errors.Refused(Refusal(400, "no reward model is served that could rank", "best_of"))
+        verdicts = await self.judge.judge([Pair(each.order.asked, each.said.text) for each in given])
+        ranked = sorted(zip(map(granted, verdicts), given, strict=True), key=lambda each: -each[0].score)
+        return [replace(each, verdict=verdict) for verdict, each in ranked[:count]]
 
 
 def orders_of(body: CompletionBody | ChatBody, seed: int) -> list[Order]:
@@ -123,16 +130,9 @@ def orders_of(body: CompletionBody | ChatBody, seed: int) -> list[Order]:
     ]
 
 
-def identity(seed: int | None, key: str, body: str) -> tuple[str, int]:
-    """An answer's id and seed. With an idempotency key both follow from it and from what is asked."""
+def identity(seed: int | None, person: str, key: str, body: str) -> tuple[str, int]:
+    """An answer's mark and seed. With an idempotency key both follow from it, who asks, and what is asked."""
     if not key:
-        return f"cmpl-{secrets.token_hex(16)}", secrets.randbits(63) if seed is None else seed
-    mark = hashlib.blake2b(f"{key}\n{body}".encode(), digest_size=16).hexdigest()
-    return f"cmpl-{mark}", derive(mark, "seed") if seed is None else seed
-
-
-def granted(answer: Any) -> Any:
-    """What was asked for. Raises Refused where it was not given."""
-    if isinstance(answer, Refusal):
-        raise errors.Refused(answer)
-    return answer
+        return secrets.token_hex(16), secrets.randbits(63) if seed is None else seed
+    mark = hashlib.blake2b(f"{person}\n{key}\n{body}".encode(), digest_size=16).hexdigest()
+    return mark, derive(mark, "seed") if seed is None else seed

@@ -12,6 +12,8 @@ from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle
 from starlette.types import ASGIApp
 
+from rlhf_ray.feedback.ledger import Ledger
+
 from serve.artefact import Artefact
 from serve.doors import doors
 from serve.engine import Generation
@@ -70,6 +72,8 @@ class Doors:
         models: Mapping[str, Artefact],
         reward: Artefact | None,
         keys: str,
+        ledger: str,
+        compactor: DeploymentHandle | None,
         timeout_s: float,
     ) -> None:
         check_exposed(_get_global_client().http_config.host, keys)
@@ -77,6 +81,8 @@ class Doors:
         self.judge = Remote(judge) if judge else None
         self.models, self.reward, self.timeout_s = models, reward, timeout_s
         self.keys = None if keys == "none" else Keys.read(Path(keys))
+        self.ledger = None if ledger == "none" else Ledger.open(Path(ledger), "doors")
+        self.compactor = compactor  # nobody asks it for anything, but Serve must have it
 
     def __serve_build_asgi_app__(self) -> ASGIApp:  # Serve's name, called in the replica
         return doors(
@@ -86,6 +92,7 @@ class Doors:
             reward=self.reward,
             is_ready=self.is_ready,
             keys=self.keys,
+            ledger=self.ledger,
             timeout_s=self.timeout_s,
             count=Requests(),
         )

@@ -1,27 +1,34 @@
 """The doors: one ASGI application that knows paths and schemas, and no model."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
-from pydantic import ValidationError
-from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
+from rlhf_ray.feedback.completion_ids import CompletionIds
+from rlhf_ray.feedback.ledger import Ledger
+from rlhf_ray.feedback.reader import Reader
+from rlhf_ray.feedback.secret import read_secret
+
 from serve import answers, errors
 from serve.artefact import Artefact
+from serve.asking import Asking
+from serve.bodies import count_in, describe, idempotency_key, read, takes, user_in
 from serve.completions import Completions, Judge, Speaker
+from serve.dashboard import Dashboard
 from serve.errors import Refused
+from serve.feedback import Feedback
 from serve.gate import Count, Gate
+from serve.keeping import Keeper
 from serve.keys import Keys
+from serve.latency import Latency
 from serve.orders import Refusal
-from serve.schemas import BODIES, ChatBody, CompletionBody
+from serve.people import Visitors, person_in
+from serve.schemas import BODIES, AskBody, ChatBody, CompletionBody, VoteBody
 from serve.scores import Scores
-
-Kind = TypeVar("Kind")
-REF = "#/components/schemas/{model}"
 
 
 def doors(
@@ -32,28 +39,45 @@ def doors(
     reward: Artefact | None,
     is_ready: Callable[[], Awaitable[bool]],
     keys: Keys | None,
+    ledger: Ledger | None,
     timeout_s: float,
     count: Count,
 ) -> ASGIApp:
-    """The application, behind its gate. `models` are the speakers' and `reward` the judge's; its name is served too."""
+    """The application, behind its gate. `models` are the speakers' and `reward` the judge's; its name is served too.
+
+    Without a `ledger` nothing is kept and no votes are taken.
+    """
     app = FastAPI(title="rlhf_ray", docs_url=None, redoc_url=None, openapi_url="/openapi.json")
-    _speak(app, Completions(speakers, judge))
+    secret = read_secret(ledger.folder) if ledger else bytes(32)
+    ids, latency = CompletionIds(secret), Latency()
+    keeper = Keeper(ledger, ids) if ledger else None
+    completions = Completions(speakers, judge, ids, keeper)
+    _speak(app, completions)
+    _vote(app, Feedback(keeper, judge, reward) if keeper else None)
+    if ledger:
+        _ask(app, Asking(completions))
+        _show(app, Dashboard(Reader(ledger.folder), speakers, reward, latency))
     if judge and reward:
         _judge(app, Scores(judge, reward))
     _name(app, models, reward)
     _watch(app, is_ready)
     _refuse(app)
-    _describe(app)
-    return Gate(app, keys, timeout_s, count)
+    describe(app)
+
+    def counting(door: str, status: int, seconds: float) -> None:
+        latency(door, status, seconds)
+        count(door, status, seconds)
+
+    return Gate(app, keys, Visitors(secret) if ledger else None, timeout_s, counting)
 
 
 def _speak(app: FastAPI, completions: Completions) -> None:
     async def speak(request: Request, kind: type[CompletionBody] | type[ChatBody]) -> Response:
-        body, key = await read(request, kind), idempotency_key(request)
+        body, key, person = await read(request, kind), idempotency_key(request), person_in(request).name
         if body.stream:
-            events = await completions.begin(body, key)
+            events = await completions.begin(body, person, key)
             return StreamingResponse(events, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
-        return JSONResponse(await completions.answer(body, key))
+        return JSONResponse(await completions.answer(body, person, key))
 
     @app.post("/v1/completions", openapi_extra=takes(CompletionBody))
     async def complete(request: Request) -> Response:
@@ -82,6 +106,40 @@ def _judge(app: FastAPI, scores: Scores) -> None:
 
     for path, answer in doors.items():
         door(path, answer)
+
+
+def _vote(app: FastAPI, feedback: Feedback | None) -> None:
+    def kept() -> Feedback:
+        if not feedback:
+            raise Refused(Refusal(404, "no votes are taken: the server was started without a ledger"))
+        return feedback
+
+    @app.post("/v1/feedback", openapi_extra=takes(VoteBody))
+    async def vote(request: Request) -> Response:
+        """A thumb on a completion. A person's last one counts; it is on the disk when the answer comes."""
+        body, key = await read(request, VoteBody), idempotency_key(request)
+        return JSONResponse(await kept().vote(body, person_in(request).speaking_for(body.user), key))
+
+    @app.get("/v1/feedback")
+    async def own_votes(request: Request) -> Response:
+        """The caller's own votes that count, the newest first."""
+        person = person_in(request).speaking_for(user_in(request))
+        return JSONResponse(await kept().own(person, count_in(request, "limit", 50, 1000)))
+
+
+def _ask(app: FastAPI, asking: Asking) -> None:
+    @app.post("/page/answers", openapi_extra=takes(AskBody))
+    async def ask(request: Request) -> Response:
+        """An analysis for the page, or two, without the names of the models."""
+        body, key = await read(request, AskBody), idempotency_key(request)
+        return JSONResponse(await asking.answers(body, person_in(request).name, key))
+
+
+def _show(app: FastAPI, dashboard: Dashboard) -> None:
+    @app.get("/dashboard/data")
+    async def figures() -> Response:
+        """What the votes say, and how the server does."""
+        return JSONResponse(await dashboard.figures())
 
 
 def _name(app: FastAPI, models: Mapping[str, Artefact], reward: Artefact | None) -> None:
@@ -126,43 +184,3 @@ def _refuse(app: FastAPI) -> None:
     @app.exception_handler(Exception)
     async def fault(request: Request, error: Exception) -> Response:
         return errors.answer(Refusal(500, "a fault of the server's; its log says more"))
-
-
-def _describe(app: FastAPI) -> None:
-    """Put the bodies' schemas where the paths refer to them."""
-    described = app.openapi
-
-    def openapi() -> dict[str, Any]:
-        whole = described()
-        kinds: list[Any] = [(kind, "validation") for kind in set(BODIES.values())]
-        _, found = models_json_schema(kinds, ref_template=REF)
-        whole.setdefault("components", {}).setdefault("schemas", {}).update(found["$defs"])
-        return whole
-
-    app.openapi = openapi  # type: ignore[method-assign]
-
-
-def takes(kind: type) -> dict[str, Any]:
-    """What a path's entry in the OpenAPI description says of its body."""
-    schema = {"$ref": REF.format(model=kind.__name__)}
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
-
-
-async def read(request: Request, kind: Any) -> Any:
-    """The body as a `kind`. Raises Refused where it is none.
-
-    Only JSON that says so is read: a page from elsewhere cannot make a browser send that unasked.
-    """
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-        raise Refused(Refusal(415, "expected Content-Type: application/json"))
-    try:
-        return kind.model_validate_json(await request.body())
-    except ValidationError as error:
-        raise Refused(errors.mistake(error)) from None
-
-
-def idempotency_key(request: Request) -> str:
-    key = request.headers.get("idempotency-key", "")
-    if len(key) > 128 or not key.isprintable():
-        raise Refused(Refusal(400, "expected an Idempotency-Key of at most 128 printable characters"))
-    return key

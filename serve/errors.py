@@ -9,7 +9,6 @@ from pydantic import ValidationError
 from serve.orders import Refusal
 
 KINDS = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
-RETRY_AFTER_S = 1
 LONGEST = 400  # characters of a message
 
 
@@ -21,6 +20,13 @@ class Refused(Exception):
         self.refusal = refusal
 
 
+def granted(answer: Any) -> Any:
+    """What was asked for. Raises Refused where it was not given."""
+    if isinstance(answer, Refusal):
+        raise Refused(answer)
+    return answer
+
+
 def said(refusal: Refusal) -> dict[str, Any]:
     """The body of an error."""
     kind = KINDS.get(refusal.status, "invalid_request_error" if refusal.status < 500 else "server_error")
@@ -30,7 +36,7 @@ def said(refusal: Refusal) -> dict[str, Any]:
 
 
 def answer(refusal: Refusal) -> JSONResponse:
-    headers: Mapping[str, str] = {"Retry-After": str(RETRY_AFTER_S)} if refusal.status in (429, 503) else {}
+    headers: Mapping[str, str] = {"Retry-After": str(refusal.after_s)} if refusal.status in (429, 503) else {}
     return JSONResponse(said(refusal), refusal.status, headers)
 
 

@@ -6,6 +6,7 @@ from pydantic import ConfigDict, ValidationError
 from ray.serve.schema import ServeDeploySchema
 
 from rlhf_ray.config import BadInput, Config, check, load
+from rlhf_ray.feedback.segments import check_place
 
 from serve.app import Serving, generators, reward_model
 from serve.keys import Keys, check_exposed
@@ -31,4 +32,6 @@ def read(path: str) -> ServeDeploySchema:
         if config.keys != "none":
             Keys.read(Path(config.keys))
         generators(config), reward_model(config)
+        if config.ledger != "none":
+            check_place(Path(config.ledger))
     return schema

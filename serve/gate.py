@@ -14,14 +14,19 @@ from serve import errors
 from serve.keys import Keys, is_local_name, is_loopback
 from serve.keys import Scope as KeyScope
 from serve.orders import Refusal
+from serve.people import LOCAL, Person, Visitors, check_origin, holder_of
 from serve.schemas import BODIES
 
 LARGEST_BODY = 64 * 1024  # bytes
 BODY_S = 10.0  # longest wait for a body
 OPEN = {"/healthz", "/readyz"}
 GENERATING = {"/v1/completions", "/v1/chat/completions", "/v1/models", "/openapi.json"}
+VISITED: dict[str, KeyScope] = {"/page/answers": "generate", "/v1/feedback": "feedback"}  # a visitor needs no key
 SCOPES: dict[str, KeyScope] = {
-    door: "generate" if door in GENERATING else "score" for door in sorted({*GENERATING, *BODIES})
+    **dict.fromkeys(BODIES, "score"),
+    **dict.fromkeys(GENERATING, "generate"),
+    **VISITED,
+    "/dashboard/data": "admin",
 }
 
 
@@ -30,8 +35,12 @@ class Count(Protocol):
 
 
 class Gate:
-    def __init__(self, app: ASGIApp, keys: Keys | None, timeout_s: float, count: Count) -> None:
-        self.app, self.keys, self.timeout_s, self.count = app, keys, timeout_s, count
+    """Without `visitors` nobody is one: whoever has no key must be at this machine."""
+
+    def __init__(
+        self, app: ASGIApp, keys: Keys | None, visitors: Visitors | None, timeout_s: float, count: Count
+    ) -> None:
+        self.app, self.keys, self.visitors, self.timeout_s, self.count = app, keys, visitors, timeout_s, count
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -57,7 +66,13 @@ class Gate:
 
     async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = Headers(scope=scope)
-        refusal = self._refuse(scope, headers)
+        refusal = None
+        if door_of(scope["path"]) not in OPEN:
+            person = self._person(scope, headers)
+            if isinstance(person, Refusal):
+                refusal = person
+            else:
+                scope["person"] = person
         if not refusal and scope["method"] not in ("GET", "HEAD"):
             body = await whole_body(headers, receive)
             if isinstance(body, Refusal):
@@ -69,20 +84,26 @@ class Gate:
         else:
             await self.app(scope, receive, send)
 
-    def _refuse(self, scope: Scope, headers: Headers) -> Refusal | None:
-        door = door_of(scope["path"])
-        if door in OPEN:
-            return None
-        if not self.keys:
-            client = scope.get("client") or (None,)
-            local = is_loopback(client[0]) and is_local_name(headers.get("host", ""))
-            return None if local else Refusal(403, "without keys only this machine is answered")
-        kind, _, secret = headers.get("authorization", "").partition(" ")
-        key = self.keys.find(secret.strip()) if kind.lower() == "bearer" else None
+    def _person(self, scope: Scope, headers: Headers) -> Person | Refusal:
+        """Who asks, or why they may not. A browser sends cookies by itself, so those count from our own page only."""
+        door, changes = door_of(scope["path"]), scope["method"] not in ("GET", "HEAD")
+        client = scope.get("client") or (None,)
+        if not self.keys and not (is_loopback(client[0]) and is_local_name(headers.get("host", ""))):
+            return Refusal(403, "without keys only this machine is answered")
+        if self.keys and "authorization" in headers:
+            return self._holder(headers, SCOPES.get(door, "admin"), self.keys)
+        visitor = self.visitors.find(headers) if self.visitors and (door in VISITED or not self.keys) else None
+        if self.keys and not visitor:
+            return Refusal(401, "expected a valid key: Authorization: Bearer …")
+        foreign = check_origin(headers, needed=bool(visitor)) if changes else None
+        return foreign or visitor or LOCAL
+
+    def _holder(self, headers: Headers, needed: KeyScope, keys: Keys) -> Person | Refusal:
+        kind, _, secret = headers["authorization"].partition(" ")
+        key = keys.find(secret.strip()) if kind.lower() == "bearer" else None
         if not key:
             return Refusal(401, "expected a valid key: Authorization: Bearer …")
-        needed = SCOPES.get(door, "admin")
-        return None if key.may(needed) else Refusal(403, f"expected a key with the scope {needed}")
+        return holder_of(key.name) if key.may(needed) else Refusal(403, f"expected a key with the scope {needed}")
 
 
 def door_of(path: str) -> str:

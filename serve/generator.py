@@ -3,12 +3,12 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 
-from rlhf_ray.chat import chat_ids, plain_ids
+from rlhf_ray.chat import chat_ids, messages_of, plain_ids
 from rlhf_ray.config import BadInput
 
 from serve.artefact import Artefact
 from serve.engine import Busy, Engine, Generation
-from serve.orders import Answer, Order, Refusal, Said
+from serve.orders import Answer, Load, Order, Refusal, Said
 from serve.row import Parcel, Ticket, hand_out
 
 PATIENCE_S = 60.0  # an engine with work to do that says no token for so long is not well
@@ -24,6 +24,9 @@ class Generator:
 
     def about(self) -> Artefact:
         return self.model
+
+    async def load(self) -> Load:
+        return Load(self.config.slots, len(self.engine.rows), self.engine.rows_waiting)
 
     async def complete(self, order: Order) -> Answer | Refusal:
         """All samples at once. Whoever is cancelled while waiting stops the engine at its next step."""
@@ -86,7 +89,10 @@ class Generator:
         return None
 
     def _encode(self, order: Order) -> list[int] | Refusal:
-        ids = plain_ids(self.tokenizer, order.prompt) if isinstance(order.prompt, str) else self._chat(order.prompt)
+        prompt = order.prompt
+        if isinstance(prompt, str) and order.as_trained and self.tokenizer.chat_template:
+            prompt = messages_of(prompt)
+        ids = plain_ids(self.tokenizer, prompt) if isinstance(prompt, str) else self._chat(prompt)
         if isinstance(ids, Refusal):
             return ids
         if not 0 < len(ids) <= self.config.prompt_tokens:
@@ -105,7 +111,7 @@ class Generator:
     def _answer(self, ticket: Ticket, said: list[Said]) -> Answer:
         if not said:
             raise RuntimeError(f"{self.model.name}: the engine has died") from self.engine.failure
-        return Answer(said, len(ticket.prompt), self.model.version)
+        return Answer(said, len(ticket.prompt), self.model.digest)
 
     def _deliver(self, parcel: Parcel) -> None:
         """From the engine's thread to that of the loop: one wake-up a step, whoever listens."""

@@ -18,7 +18,7 @@ LOCAL_NAMES = {"localhost", "127.0.0.1", "[::1]"}
 
 
 class Key(Strict):
-    name: str = Field(min_length=1, max_length=64)
+    name: str = Field(min_length=1, max_length=64, pattern=r"^[^/]*$")  # behind a / stand an application's own people
     scopes: list[Scope] = Field(min_length=1)
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
 

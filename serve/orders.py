@@ -2,13 +2,16 @@
 
 from dataclasses import dataclass, field
 
+from rlhf_ray.chat import as_prompt
+
 
 @dataclass(frozen=True)
 class Order:
     """One prompt, and how to answer it. Sample `i` draws from `(seed, i)`; a temperature of 0 is greedy.
 
     `prompt` is a text, or the messages of a chat. `alternatives` is how many likeliest tokens are named at
-    each place; None: tokens are not spelled at all.
+    each place; None: tokens are not spelled at all. A text is read as it stands, or `as_trained`: through the model's
+    chat template, if it has one.
     """
 
     prompt: str | list[dict[str, str]]
@@ -19,6 +22,12 @@ class Order:
     top_p: float = 1.0
     stop: tuple[str, ...] = ()
     alternatives: int | None = None
+    as_trained: bool = False
+
+    @property
+    def asked(self) -> str:
+        """The prompt as one text, as data to train on has it."""
+        return self.prompt if isinstance(self.prompt, str) else as_prompt(self.prompt)
 
 
 @dataclass
@@ -51,6 +60,15 @@ class Said:
             more.ended,
         )
 
+    def add(self, more: "Said") -> None:
+        """What came after it becomes part of it."""
+        self.text += more.text
+        self.tokens += more.tokens
+        self.logprobs += more.logprobs
+        self.spelled += more.spelled
+        self.alternatives += more.alternatives
+        self.finish, self.ended = more.finish, more.ended
+
     def since(self, begin: int, text: str) -> "Said":
         """What came with the tokens from `begin` on, which tell `text`."""
         return Said(
@@ -67,17 +85,39 @@ class Said:
 
 @dataclass(frozen=True)
 class Answer:
-    """All samples of an order, or some more of them, the prompt's length, and which version of the model said it."""
+    """All samples of an order, or some more of them, the prompt's length, and the digest of the model that said it."""
 
     said: list[Said]
     prompt_tokens: int
-    version: str
+    digest: str
+
+    @property
+    def version(self) -> str:
+        return version_of(self.digest)
+
+
+def version_of(digest: str) -> str:
+    """What people call the model of that digest."""
+    return digest[:12]
+
+
+@dataclass(frozen=True)
+class Load:
+    """How much of a generator is taken: its slots, the rows that speak in them, and those that wait for one."""
+
+    slots: int
+    taken: int
+    waiting: int
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why an order is not answered: an HTTP status and a sentence. A value, since an error would be logged by Ray."""
+    """Why an order is not answered: an HTTP status and a sentence. A value, since an error would be logged by Ray.
+
+    `after_s` is when to come again, where that can help.
+    """
 
     status: int
     message: str
     field: str | None = None
+    after_s: int = 1

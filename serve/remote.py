@@ -12,7 +12,7 @@ from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle
 
 from serve.artefact import Artefact
-from serve.orders import Answer, Order, Refusal
+from serve.orders import Answer, Load, Order, Refusal
 from serve.reward import Pair
 from serve.telling import Heard
 
@@ -29,6 +29,10 @@ class Remote:
 
     def about(self) -> Awaitable[Artefact]:
         return self.handle.about.remote()
+
+    async def load(self) -> Load | Refusal:
+        """Of one of the processes."""
+        return await self._ask(lambda: self.handle.load.remote())
 
     async def complete(self, order: Order) -> Answer | Refusal:
         return await self._ask(lambda: self.handle.complete.remote(order))

@@ -5,11 +5,12 @@ from typing import Annotated, Literal, Self
 from pydantic import ConfigDict, Field, StringConstraints, model_validator
 
 from rlhf_ray.config import Strict
+from rlhf_ray.feedback import entries
 
 LONGEST = 65_536  # characters; a body has no more bytes
 Text = Annotated[str, StringConstraints(max_length=LONGEST, pattern=r"^[^\x00]*$")]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"^[^\x00]*$")]
-Stop = Annotated[str, StringConstraints(min_length=1, max_length=64)]
+Stop = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[^\x00]*$")]
 MOST = 2**63
 
 
@@ -122,11 +123,28 @@ class RerankBody(Body):
     top_n: int | None = Field(None, ge=1, le=256)
 
 
+class VoteBody(Strict):
+    """A thumb, up (1) or down (-1), on a completion."""
+
+    completion_id: entries.Name
+    label: entries.Thumb
+    comment: entries.Comment | None = None
+    user: entries.Name | None = Field(None, description="Whose vote it is, of the people of a key's application.")
+
+
+class AskBody(Strict):
+    """What the page asks for: a Root Cause Analysis."""
+
+    incident: Annotated[str, StringConstraints(min_length=1, max_length=1000, pattern=r"^[^\x00]*$")]
+    evidence: Text | None = Field(None, description="A finding a line.")
+    side_by_side: bool = Field(False, description="Two answers, tuned and sft, in random order.")
+
+
 def many(texts: str | list[str]) -> list[str]:
     return [texts] if isinstance(texts, str) else texts
 
 
-BODIES: dict[str, type[Body]] = {
+BODIES: dict[str, type[Strict]] = {
     "/v1/completions": CompletionBody,
     "/v1/chat/completions": ChatBody,
     "/v1/score": PairsBody,
@@ -134,4 +152,6 @@ BODIES: dict[str, type[Body]] = {
     "/classify": ClassifyBody,
     "/v1/rerank": RerankBody,
     "/rerank": RerankBody,
+    "/v1/feedback": VoteBody,
+    "/page/answers": AskBody,
 }

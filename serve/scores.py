@@ -4,8 +4,8 @@ from typing import Any
 
 from serve import answers
 from serve.artefact import Artefact
-from serve.completions import Judge, granted
-from serve.errors import Refused
+from serve.completions import Judge
+from serve.errors import Refused, granted
 from serve.orders import Refusal
 from serve.reward import Pair, Verdict
 from serve.schemas import Body, ClassifyBody, PairsBody, RerankBody, ScoreBody, many

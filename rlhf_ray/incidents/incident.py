@@ -1,7 +1,7 @@
 """An incident, the evidence that was found, and the prompt that asks for its analysis."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from random import Random
 
@@ -35,10 +35,9 @@ def ask(incident: Incident, rng: Random, wordings: Wordings = "seen") -> str:
 
     One line is a sign (fits two causes) and one a trigger (fits four); the others repeat either or are noise.
     """
-    where = f" in {incident.service}" if incident.service else ""
-    opening = f"Provide a Root Cause Analysis for the recent {incident.symptom}{where}."
+    what = f"{incident.symptom} in {incident.service}" if incident.service else incident.symptom
     if not incident.cause:
-        return opening + "\n"
+        return ask_about(what)
     (cause,) = incident.right_causes
     lines = [cause.signs.choose(rng, wordings), cause.triggers.choose(rng, wordings)]
     for _ in range(rng.choice((0, 1, 1, 2))):
@@ -50,7 +49,13 @@ def ask(incident: Incident, rng: Random, wordings: Wordings = "seen") -> str:
         if extra not in lines:
             lines.append(extra)
     rng.shuffle(lines)
-    return "\n".join([opening, *(f"- {line}" for line in lines)]) + "\n"
+    return ask_about(what, lines)
+
+
+def ask_about(what: str, evidence: Iterable[str] = ()) -> str:
+    """The prompt in the words that models are trained with, about whatever somebody names."""
+    opening = f"Provide a Root Cause Analysis for the recent {what}."
+    return "\n".join([opening, *(f"- {line}" for line in evidence)]) + "\n"
 
 
 OPENING = re.compile(r"Provide a Root Cause Analysis for the recent ([\w ]+?)(?: in (\w+))?\.")

@@ -59,10 +59,11 @@ def application(generator: Generator, reward: Reward | None, **more: Any) -> Any
     async def ready() -> bool:
         return True
 
-    settings = {"is_ready": ready, "keys": None, "timeout_s": 60, "count": Counted()} | more
-    models = {"tuned": generator.about()}
+    settings = {"is_ready": ready, "keys": None, "ledger": None, "timeout_s": 60, "count": Counted()} | more
+    speakers = settings.pop("speakers", {"tuned": generator})
+    models = {name: speaker.about() for name, speaker in speakers.items()}
     judge = Near(reward) if reward else None
-    return doors({"tuned": generator}, judge, models, reward=reward.about() if reward else None, **settings)
+    return doors(speakers, judge, models, reward=reward.about() if reward else None, **settings)
 
 
 def local(app: Any) -> TestClient:

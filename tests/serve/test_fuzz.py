@@ -2,11 +2,15 @@
 
 import json
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+from rlhf_ray.feedback.ledger import Ledger
+from tests.serve.conftest import application, local
 
 from serve.schemas import BODIES
 
@@ -24,15 +28,24 @@ FIELDS = sorted({field for kind in BODIES.values() for field in kind.model_field
 PAIRS = st.lists(st.fixed_dictionaries({"prompt": ODD, "completion": ODD}), max_size=3)
 MESSAGES = st.lists(st.fixed_dictionaries({"role": st.sampled_from(["user", "tool"]), "content": ODD}), max_size=3)
 NEAR = {"prompt": ODD | st.lists(ODD, max_size=2), "input": ODD, "query": ODD, "text_1": ODD, "text_2": ODD}
+NEAR |= {"incident": ODD, "completion_id": ODD, "label": st.sampled_from([1, -1])}
 NEAR |= {"documents": st.lists(ODD, max_size=3), "pairs": PAIRS, "messages": MESSAGES, "max_tokens": st.integers(0, 3)}
+
+
+@pytest.fixture(scope="module")
+def web(generator: Any, reward: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """With a ledger, so that every door is open."""
+    folder = tmp_path_factory.mktemp("ledger")
+    with Ledger.open(folder, "doors") as kept, local(application(generator, reward, ledger=kept)) as client:
+        yield client
 
 
 @st.composite
 def bodies(draw: Any) -> tuple[str, bytes]:
     """A door, and a body that is nearly right, wrong in a few places, or no body at all."""
     door = draw(st.sampled_from(sorted(BODIES)))
-    known = [name for name, field in BODIES[door].model_fields.items() if field.is_required()]
-    body = {name: draw(NEAR[name]) for name in known} | {"max_tokens": 2}
+    fields = BODIES[door].model_fields
+    body = {name: draw(NEAR[name]) for name, field in fields.items() if field.is_required() or name == "max_tokens"}
     for name in draw(st.lists(st.sampled_from(FIELDS), max_size=2)):
         body[name] = draw(VALUES)
     if draw(st.integers(0, 9)) == 0:

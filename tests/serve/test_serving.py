@@ -1,12 +1,7 @@
 """The whole way: `python -m jobs.serve` on loopback, Ray Serve's processes, OpenAI's own client and ours."""
 
-import os
-import random
-import signal
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,57 +10,27 @@ import yaml
 from openai import BadRequestError, NotFoundError, OpenAI
 
 from rlhf_ray.client import Client, ServerError
+from rlhf_ray.feedback.sources import read_records
+from tests.serve.served import ROOT, config_of, free_port, served
 
-ROOT = Path(__file__).parent.parent.parent
 PROMPT = "the quick"
 pytestmark = pytest.mark.timeout(900)
 
 
-def free_port() -> int:
-    """One that no connection of another process gets by chance before the server has it."""
-    for port in random.sample(range(20_000, 32_000), 100):
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)):
-                return port
-    raise AssertionError("expected a port below the ephemeral ones that nobody listens at, found none")
-
-
-def config_of(policy: str, reward: str, port: int, **http: object) -> dict:
-    """As configs/serve.yaml, but for models without a run, and small."""
-    config = yaml.safe_load((ROOT / "configs" / "serve.yaml").read_text(encoding="utf-8"))
-    config["http_options"] |= {"port": port} | http
-    (application,) = config["applications"]
-    application["args"] |= {"run": "none", "models": {"tuned": policy, "sft": policy}, "reward": reward}
-    application["args"]["generation"] = {"slots": 8, "prompt_tokens": 32, "response_tokens": 32, "queue": 8}
-    application["args"]["judging"] = {"most_tokens": 64, "rows": 8}
-    return config
+@pytest.fixture(scope="module")
+def ledger(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("kept") / "ledger"
 
 
 @pytest.fixture(scope="module")
-def url(policy_folder: str, reading_reward_folder: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A server's address. It is ended as a person ends it, and must end in order."""
-    folder, port = tmp_path_factory.mktemp("serving"), free_port()
-    path = folder / "serve.yaml"
-    path.write_text(yaml.safe_dump(config_of(policy_folder, reading_reward_folder, port)), encoding="utf-8")
-    with open(folder / "log", "w", encoding="utf-8") as log:
-        server = subprocess.Popen(
-            [sys.executable, "-m", "jobs.serve", str(path)],
-            cwd=ROOT,
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-            stdout=log,
-            stderr=log,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background has it ignored
-        )
-        try:
-            deadline = time.monotonic() + 600
-            while "serving on" not in (folder / "log").read_text(encoding="utf-8"):
-                assert server.poll() is None, (folder / "log").read_text(encoding="utf-8")[-4000:]
-                assert time.monotonic() < deadline, (folder / "log").read_text(encoding="utf-8")[-4000:]
-                time.sleep(0.2)
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            server.send_signal(signal.SIGINT)
-            assert server.wait(120) == 130, (folder / "log").read_text(encoding="utf-8")[-4000:]
+def url(
+    policy_folder: str, reading_reward_folder: str, ledger: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """A server's address."""
+    port = free_port()
+    config = config_of(policy_folder, reading_reward_folder, ledger, port)
+    with served(tmp_path_factory.mktemp("serving"), config):
+        yield f"http://127.0.0.1:{port}"
 
 
 @pytest.fixture
@@ -126,9 +91,29 @@ def test_our_client_says_what_was_wrong(url: str) -> None:
         client.complete(PROMPT, max_tokens=0)
 
 
+def test_a_vote_is_given_changed_and_counted_once(url: str, ledger: Path, openai: OpenAI, tmp_path: Path) -> None:
+    """By completions of OpenAI's own client; what is exported and what a run would learn from is the last word."""
+    said = openai.completions.create(model="tuned", prompt=PROMPT, seed=11, max_tokens=16, n=2)
+    client = Client(url)
+    first = client.feedback(said.id, 1)
+    assert (first["model"], first["label"]) == ("tuned", 1)
+    assert first["probability"] is not None
+    changed = client.feedback(said.id, -1, "the cause is missing")
+    assert changed["id"] != first["id"]
+    client.feedback(said.choices[1].completion_id, 1)
+    with pytest.raises(ServerError, match=r"^404: completion_id"):
+        client.feedback(said.id[:-1] + "x", 1)
+    file = tmp_path / "votes.jsonl"
+    export = [sys.executable, "-m", "jobs.export_feedback", str(ledger), str(file)]
+    subprocess.run(export, cwd=ROOT, check=True, capture_output=True)
+    for source in (file, ledger):
+        told = [(row["completion"], row["label"]) for row in read_records(str(source))]
+        assert told == [(said.choices[0].text, -1), (said.choices[1].text, 1)]
+
+
 def test_it_refuses_to_start_where_others_could_reach_it(policy_folder, reading_reward_folder, tmp_path) -> None:
     path = tmp_path / "serve.yaml"
-    config = config_of(policy_folder, reading_reward_folder, free_port(), host="0.0.0.0")  # noqa: S104
+    config = config_of(policy_folder, reading_reward_folder, tmp_path / "ledger", free_port(), host="0.0.0.0")  # noqa: S104
     path.write_text(yaml.safe_dump(config), encoding="utf-8")
     done = subprocess.run(
         [sys.executable, "-m", "jobs.serve", str(path)], cwd=ROOT, capture_output=True, text=True, check=False

@@ -1,0 +1,65 @@
+"""`python -m jobs.serve` on loopback, with models that take a moment to load."""
+
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def free_port() -> int:
+    """One that no connection of another process gets by chance before the server has it."""
+    for port in random.sample(range(20_000, 32_000), 100):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)):
+                return port
+    raise AssertionError("expected a port below the ephemeral ones that nobody listens at, found none")
+
+
+def config_of(policy: str, reward: str, ledger: Path, port: int, **http: object) -> dict[str, Any]:
+    """As configs/serve.yaml, but for models without a run, and small."""
+    config = yaml.safe_load((ROOT / "configs" / "serve.yaml").read_text(encoding="utf-8"))
+    config["http_options"] |= {"port": port} | http
+    (application,) = config["applications"]
+    application["args"] |= {"run": "none", "models": {"tuned": policy, "sft": policy}, "reward": reward}
+    application["args"] |= {"ledger": str(ledger)}
+    application["args"]["generation"] = {"slots": 8, "prompt_tokens": 32, "response_tokens": 32, "queue": 8}
+    application["args"]["judging"] = {"most_tokens": 64, "rows": 8}
+    return config
+
+
+@contextmanager
+def served(folder: Path, config: dict[str, Any]) -> Iterator["subprocess.Popen[bytes]"]:
+    """A server that answers. It is ended as a person ends it, and must end in order, if it was not killed meanwhile."""
+    path = folder / "serve.yaml"
+    path.write_text(yaml.safe_dump(config), encoding="utf-8")
+    with open(folder / "log", "w", encoding="utf-8") as log:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "jobs.serve", str(path)],
+            cwd=ROOT,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            stdout=log,
+            stderr=log,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background has it ignored
+        )
+        try:
+            deadline = time.monotonic() + 600
+            while "serving on" not in (folder / "log").read_text(encoding="utf-8"):
+                assert server.poll() is None, (folder / "log").read_text(encoding="utf-8")[-4000:]
+                assert time.monotonic() < deadline, (folder / "log").read_text(encoding="utf-8")[-4000:]
+                time.sleep(0.2)
+            yield server
+        finally:
+            if server.poll() is None:
+                server.send_signal(signal.SIGINT)
+                assert server.wait(120) == 130, (folder / "log").read_text(encoding="utf-8")[-4000:]
