@@ -14,6 +14,8 @@ LESS = {
     r"\"steps\": 30": r"\"steps\": 2",
     r"\"statements\": 700": r"\"statements\": 100",
     r"\"samples\": 300": r"\"samples\": 60",
+    r"\"heldout\": 100, \"probes\": 30": r"\"heldout\": 20, \"probes\": 4",
+    r"\"heldout_prompts\": 60": r"\"heldout_prompts\": 10",
 }
 NOTEBOOK = ROOT / "notebooks" / "rca_walkthrough.ipynb"
 
