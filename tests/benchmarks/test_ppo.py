@@ -2,9 +2,12 @@
 
 import pytest
 from floor import Rates, iteration
-from ppo import COLUMNS, Variant, alone, row
+from ppo import COLUMNS, Variant, row, variants
 from stopwatch import Stopwatch
 from workload import SIZES
+
+from rlhf_ray.config import load
+from rlhf_ray.runs import RunConfig
 
 TINY = SIZES["tiny"]
 
@@ -31,11 +34,12 @@ def test_a_row_has_the_median_and_the_range_of_all_turns():
     assert said["mean length"] == "33.0"
 
 
-def test_a_setting_that_the_config_does_not_have_is_named():
-    assert Variant("rlhf_ray", "fp32", 1, ("cluster=none", "ppo.leda=1", "learning.epochs=2")).unknown() == [
-        "ppo.leda=1"
-    ]
-    assert alone("fp32", 1).unknown() == []
+@pytest.mark.parametrize("name", SIZES)
+def test_every_variant_of_ours_has_settings_that_the_config_knows(name, tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text("seed: 0", encoding="utf-8")
+    for variant in variants(name, ["fp32", "bf16"]):
+        load(RunConfig, path, list(variant.words))
 
 
 def test_time_belongs_to_the_phase_that_it_ends_with():
