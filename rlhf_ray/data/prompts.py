@@ -35,9 +35,10 @@ class PromptStream:
     def batch(self, step: int) -> PromptBatch:
         """Batch number `step` (from 0), its rows numbered from 0."""
         count = self.size // self.samples
-        places = [divmod(place, len(self.all)) for place in range(step * count, (step + 1) * count)]
-        orders = {epoch: self._order(epoch) for epoch in {epoch for epoch, _ in places}}
-        rows = torch.stack([orders[epoch][offset] for epoch, offset in places]).repeat_interleave(self.samples)
+        places = torch.arange(step * count, (step + 1) * count)
+        epochs = places.div(len(self.all), rounding_mode="floor")
+        orders = [self._order(epoch) for epoch in range(int(epochs[0]), int(epochs[-1]) + 1)]
+        rows = torch.cat(orders)[places - epochs[0] * len(self.all)].repeat_interleave(self.samples)
         chosen, each = self.all[rows], torch.arange(self.size)
         return PromptBatch(chosen.tokens, chosen.mask, sample=each, group=each // self.samples)
 
