@@ -64,9 +64,10 @@ class SamplerGroup:
         return self.begin(prompts, weights, seed).result()
 
     def begin(self, prompts: PromptBatch, weights: Weights, seed: int) -> Begun[Rollout]:
-        parts = _deal(len(prompts), self.rows, len(self.actors))
+        """The prompts are put into the store once: to pack each actor's own would cost more than its call."""
+        parts, shared = _deal(len(prompts), self.rows, len(self.actors)), ray.put(prompts)
         calls = [
-            actor.generate.remote(prompts[part.start : part.stop], weights, seed)
+            actor.__ray_call__.remote(speak_rows, part.start, part.stop, shared, weights, seed)
             for actor, part in zip(self.actors, parts, strict=False)
         ]
         return Begun(calls, parts, "sampler.generate", self.deadline_s)
@@ -170,6 +171,11 @@ def _deal(count: int, rows: int, actors: int) -> list[range]:
 
 def _overlap(one: range, other: range) -> bool:
     return one.start < other.stop and other.start < one.stop
+
+
+def speak_rows(sampler: Any, start: int, stop: int, prompts: PromptBatch, weights: Weights, seed: int) -> Rollout:
+    """What a sampler does with rows of a batch that all samplers share. Runs in its actor."""
+    return sampler.generate(prompts[start:stop], weights, seed)
 
 
 def score_rows(scorer: Any, start: int, stop: int, *parts: Rollout) -> ScoredRollout:
