@@ -14,6 +14,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -79,6 +80,13 @@ def on_ray(lead: int, precision: str) -> Variant:
     return ours(f"Ray, lead {lead}", precision, 2, f"cluster.threads_each={2 - lead}", f"ppo.lead={lead}")
 
 
+def two_of_each(name: str, precision: str) -> Variant:
+    """Two actors of every role with a thread each, which share out the episodes of an iteration."""
+    roles, half = ("samplers", "scorers", "learners"), SIZES[name].episodes // 2
+    shared = [f"cluster.{role}=2" for role in roles] + [f"{section}.rows={half}" for section in ("sampling", "scoring")]
+    return ours("Ray, two of each", precision, 2, "cluster.threads_each=1", *shared)
+
+
 def peer(precision: str, threads: int) -> Variant:
     return Variant("TRL" if precision == "fp32" else "TRL, forced", precision, threads)
 
@@ -87,7 +95,8 @@ def variants(name: str, precisions: Sequence[str]) -> list[Variant]:
     """What takes turns at a size. TRL's own setting for bf16 does nothing on a CPU: it is forced by hand there."""
     threads = (1, 2) if name == "tiny" else (2,)
     processes = [side(precision, count) for count in threads for side in (peer, alone) for precision in precisions]
-    return processes + [on_ray(lead, precision) for precision in precisions for lead in (0, 1)]
+    actors = [[on_ray(0, precision), on_ray(1, precision), two_of_each(name, precision)] for precision in precisions]
+    return [*processes, *chain.from_iterable(actors)]
 
 
 def install(folder: Path) -> dict[str, Path]:
