@@ -42,7 +42,7 @@ def test_what_is_kept_was_executed_and_names_no_machine() -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     python = environment(tmp_path / "environment", "nbclient", "nbformat", "ipykernel")
     whole = NOTEBOOK.read_text(encoding="utf-8")
