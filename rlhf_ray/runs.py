@@ -24,6 +24,9 @@ from rlhf_ray.workers.learner import Learning
 from rlhf_ray.workers.sampler import Sampling
 from rlhf_ray.workers.scorer import Scoring
 
+# As Ray and Kubernetes label machines.
+Name = Annotated[str, StringConstraints(pattern=r"^([a-z0-9.-]+/)?[A-Za-z0-9]([\w.-]{0,61}[A-Za-z0-9])?$")]
+Label = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]([\w.-]{0,61}[A-Za-z0-9])?$")]
 Searched = Annotated[str, StringConstraints(pattern=r"^search:[\w-]+$")]
 
 
@@ -44,12 +47,21 @@ class Cluster(Config):
     weights: Literal["store", "collective"] = Field(
         "store", description="How samplers get new weights: each from the object store, or all at once (gloo, NCCL)."
     )
-    gpus_each: float = Field(0, ge=0, description="GPUs of a seat; 0 runs on CPUs.")
+    gpus_each: float = Field(
+        0, ge=0, description="GPUs of a seat; 0 runs on CPUs, 0.5 puts two seats on one GPU, above 1 only whole ones."
+    )
     threads_each: int = Field(2, ge=1, description="CPU threads of a seat, and of each process on it.")
     fit_threads: int | None = Field(
         None, ge=1, description="CPU threads of a worker of SFT and reward training, which run alone; none: a seat's."
     )
-    deadline_s: float = Field(600, gt=0, description="Longest wait for one call to an actor.")
+    learn_on: dict[Name, Label] = Field(
+        {}, description="Labels of the machines for seats on which learners sit, such as {role: learner}; {}: any."
+    )
+    speak_on: dict[Name, Label] = Field({}, description="Labels of the machines for all other seats; {}: any.")
+    grows: bool = Field(
+        False, description="Machines join when work waits for them: room that lacks is waited for, not an error."
+    )
+    deadline_s: float = Field(600, gt=0, description="Longest wait for one call to an actor, or for a seat.")
 
     @property
     def fitting_threads(self) -> int:
@@ -124,6 +136,7 @@ class RunConfig(Config):
             )
         if self.cluster != "none":
             self._can_fit(self.cluster)
+            self._can_place(self.cluster)
             if self.cluster.shard:
                 self._can_shard(learners)
         reward_batch = 0 if isinstance(self.reward, str) else self.reward.batch
@@ -175,6 +188,16 @@ class RunConfig(Config):
             raise ValueError(
                 f"cluster.fit_threads: expected at most {most}, a learner's part of all seats' threads, "
                 f"got {cluster.fitting_threads}"
+            )
+
+    def _can_place(self, cluster: Cluster) -> None:
+        """A seat's GPUs must be such as can be given, and a label must have a seat that it chooses the machine of."""
+        if cluster.gpus_each > 1 and cluster.gpus_each % 1:
+            raise ValueError(f"cluster.gpus_each: expected at most 1 or a whole number, got {cluster.gpus_each:g}")
+        if cluster.speak_on and self.seats == cluster.learners:
+            raise ValueError(
+                "cluster.speak_on: expected seats on which nobody learns (ppo.lead=1, or more samplers than learners), "
+                "got none"
             )
 
     def _can_shard(self, learners: int) -> None:

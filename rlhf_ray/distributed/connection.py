@@ -74,19 +74,6 @@ def disconnect() -> None:
         ray.shutdown()
 
 
-def check_resources(cluster: Cluster, seats: int, section: str = "cluster") -> None:
-    """Raises BadInput, naming the config's section, where the cluster as a whole has no room for so many seats.
-
-    Nobody waits for what never comes.
-    """
-    have = ray.cluster_resources()
-    for kind, each, field in (("CPU", cluster.threads_each, "threads_each"), ("GPU", cluster.gpus_each, "gpus_each")):
-        need = seats * each
-        if need > have.get(kind, 0):
-            plan = f"{seats} seat(s) with {field}={each:g}"
-            raise BadInput(f"{section}: need {need:g} {kind}s ({plan}), have {have.get(kind, 0):g}")
-
-
 def wait_for(refs: Sequence[Any], whom: str, deadline_s: float) -> list[Any]:
     """The values of the calls. Raises what the worker raised, or NoAnswer that says whom it waited for."""
     try:

@@ -16,7 +16,8 @@ import torch
 
 from rlhf_ray.alarm import Tripped
 from rlhf_ray.config import BadInput
-from rlhf_ray.distributed.connection import check_resources, connect, environment
+from rlhf_ray.distributed.connection import connect, environment
+from rlhf_ray.distributed.placement import check_room, plan
 from rlhf_ray.runs import Cluster, RunConfig
 from rlhf_ray.stages import scratch_of
 from rlhf_ray.training.savepoints import OnDisk
@@ -37,7 +38,7 @@ def fit(work: Callable[..., None], arguments: dict[str, Any], config: RunConfig,
         work(**arguments, folder=str(folder), savepoints=OnDisk(scratch / "savepoints"))
         return
     connect()
-    check_resources(config.cluster, config.seats)
+    check_room(config.cluster, plan(config, config.cluster))
     threads, storage = config.cluster.fitting_threads, scratch / "ray-train"
     storage.mkdir(parents=True, exist_ok=True)
 
@@ -108,6 +109,7 @@ def _trainer(
             num_workers=cluster.learners,
             use_gpu=bool(cluster.gpus_each),
             resources_per_worker={"CPU": cluster.fitting_threads, "GPU": cluster.gpus_each},
+            label_selector=cluster.learn_on or None,
         ),
         run_config=RunConfig(
             name=name,

@@ -19,7 +19,8 @@ from ray.tune.logger import JsonLoggerCallback
 from ray.tune.schedulers import ASHAScheduler
 from transformers.utils import logging
 
-from rlhf_ray.distributed.connection import check_resources, connect, disconnect, environment
+from rlhf_ray.distributed.connection import connect, disconnect, environment
+from rlhf_ray.distributed.placement import Seat, check_room, needs_of
 from rlhf_ray.distributed.suggestions import METRIC, Suggestions, name_of
 from rlhf_ray.runs import Cluster
 from rlhf_ray.seeds import derive
@@ -112,7 +113,7 @@ def _connect(search: Search) -> None:
     seats = Cluster(samplers=search.concurrent, threads_each=search.threads_each, gpus_each=search.gpus_each)
     disconnect()
     connect(environment(seats))
-    check_resources(seats, search.concurrent, "search")
+    check_room(seats, [Seat(needs_of(seats), labels={}, learns=False)] * search.concurrent, "search")
 
 
 def _fit(task: Task, search: Search, told: Told, space: dict[str, Any], plan: dict[str, Any]) -> None:

@@ -8,13 +8,12 @@ from typing import Any
 
 import ray
 import torch
-from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
-from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from rlhf_ray.distributed.broadcast import Broadcast
-from rlhf_ray.distributed.connection import check_resources, connect, environment, free_place, wait_for
+from rlhf_ray.distributed.connection import connect, environment, free_place, wait_for
 from rlhf_ray.distributed.gauges import Gauges
 from rlhf_ray.distributed.groups import LearnerGroup, SamplerGroup, ScorerGroup
+from rlhf_ray.distributed.placement import Seats, check_room, plan, reserve
 from rlhf_ray.runs import Cluster, RunConfig
 from rlhf_ray.training.ahead import Judges, Speaks
 from rlhf_ray.training.boards import Board, open_boards
@@ -82,7 +81,7 @@ class RayTeam(Team):
     Learners that improve while others speak sit on the seats behind those.
     """
 
-    def __init__(self, config: RunConfig, cluster: Cluster, seats: PlacementGroup, learns: bool) -> None:
+    def __init__(self, config: RunConfig, cluster: Cluster, seats: Seats, learns: bool) -> None:
         super().__init__(config)
         self.cluster = cluster
         self.seats = seats
@@ -129,7 +128,6 @@ class RayTeam(Team):
     def dismiss(self) -> None:
         for actor in self.actors:
             ray.kill(actor)
-        remove_placement_group(self.seats)
 
     def _hire(self, seats: range, worker: type, *arguments: Any, restarts: int = 3) -> list[Any]:
         """Samplers and scorers restart alone and repeat the call: what they compute depends on its arguments only.
@@ -147,7 +145,7 @@ class RayTeam(Team):
             "max_restarts": restarts,
             "max_task_retries": restarts,
             "runtime_env": environment(self.cluster),
-            "scheduling_strategy": PlacementGroupSchedulingStrategy(self.seats, placement_group_bundle_index=seat),
+            "scheduling_strategy": self.seats.at(seat),
         }
         return ray.remote(worker).options(**options).remote(*arguments)
 
@@ -163,14 +161,14 @@ def assemble(config: RunConfig, *, learns: bool = True) -> Iterator[Team]:
         yield LocalTeam(config)
         return
     connect()
-    check_resources(cluster, config.seats)
-    seats = placement_group([{"CPU": cluster.threads_each, "GPU": cluster.gpus_each}] * config.seats, strategy="SPREAD")
-    team = RayTeam(config, cluster, seats, learns)
-    try:
-        wait_for([seats.ready()], f"a place for {config.seats} seats", cluster.deadline_s)
-        yield team
-    finally:
-        team.dismiss()
+    seats = plan(config, cluster)
+    check_room(cluster, seats)
+    with reserve(seats, cluster.deadline_s) as reserved:
+        team = RayTeam(config, cluster, reserved, learns)
+        try:
+            yield team
+        finally:
+            team.dismiss()
 
 
 def _third(amount: float) -> float:
