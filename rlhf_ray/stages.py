@@ -159,15 +159,19 @@ def open_run(config: RunConfig) -> Iterator[Run]:
             ) from None
         write_whole(run.folder / "config.yaml", yaml.safe_dump(config.model_dump(), sort_keys=False))
         if storage:
-            bring_missing(storage, run.folder)
+            share_finished(storage, run.folder)
         yield run
         if storage:
             store_reports(storage, run.folder)
 
 
-def bring_missing(storage: Storage, folder: Path) -> None:
-    """The finished stages that the run's folder lacks."""
-    for name in storage.finished():
+def share_finished(storage: Storage, folder: Path) -> None:
+    """Bring the finished stages that the run's folder lacks, and keep those that the storage lacks."""
+    there = storage.finished()
+    for manifest in folder.glob(f"[!.]*/{MANIFEST}"):
+        if manifest.parent.name not in there:
+            storage.keep(manifest.parent)
+    for name in there:
         if not (folder / name).exists():
             storage.fetch(name, folder / name)
 

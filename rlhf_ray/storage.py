@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
+from uuid import uuid4
 
 from pyarrow import ArrowException
 from pyarrow.fs import FileInfo, FileSelector, FileSystem, FileType, LocalFileSystem, copy_files
@@ -104,6 +105,15 @@ class Storage:
                 self.files.delete_file(f"{self.root}/{name}/{MANIFEST}")
             if self.files.get_file_info(f"{self.root}/{name}").type == FileType.Directory:
                 self.files.delete_dir(f"{self.root}/{name}")
+
+    def check(self) -> None:
+        """Write a file there, and remove it."""
+        name = f".probe-{uuid4().hex}"
+        with _answering(self.root):
+            self.files.create_dir(self.root)
+            with self.files.open_output_stream(f"{self.root}/{name}") as stream:
+                stream.write(b"written")
+            self.files.delete_file(f"{self.root}/{name}")
 
     def put(self, path: Path, name: str) -> None:
         """Copy a file there, in the place of an older one."""

@@ -259,3 +259,12 @@ def test_a_run_goes_on_wherever_its_storage_can_be_reached(tmp_path: Path) -> No
     with open_run(config.model_copy(update={"folder": str(tmp_path / "reader")})) as run:
         assert run.path("second", "said").is_file()
         assert run.perform(stages[1]) is False
+
+
+def test_a_storage_that_is_named_late_gets_what_had_been_finished(tmp_path: Path) -> None:
+    config = RunConfig(folder=str(tmp_path / "run"), cluster="none")
+    with open_run(config):
+        published(tmp_path / "run" / "seed-0" / "sft", one="1")
+    with open_run(config.model_copy(update={"storage": str(tmp_path / "store")})) as run:
+        assert run.storage and run.storage.finished() == ["sft"]
+    run.storage.fetch("sft", tmp_path / "here" / "sft")
