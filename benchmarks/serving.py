@@ -1,12 +1,15 @@
 """The server under load: its engine's own speed, the same through HTTP, one at a time, streamed, and overloaded.
 
 All in one run on one machine: first the engine alone in this process, then the server of `jobs.serve` with the shipped
-base, and an asyncio client in this process. Requests differ in their seeds; tokens are counted by the server.
+base, without a ledger and with one, and an asyncio client in this process. Requests differ in their seeds; tokens are
+counted by the server. The overload is an open loop: requests come at twice the speed at which 32 clients were answered,
+at random moments, whatever becomes of those before them; none is sent again.
 """
 
 import asyncio
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -21,6 +24,7 @@ from typing import Any
 
 import aiohttp
 import numpy as np
+import psutil
 import torch
 import yaml
 from tables import head, here, line, write
@@ -31,7 +35,11 @@ from serve.orders import Order
 ROOT = Path(__file__).parent.parent
 PROMPT = "Provide a Root Cause Analysis for the recent API latency spike.\n"
 CLIENTS, TOKENS, REQUESTS = 32, 64, 320
-OVERLOAD_S = 60.0
+ASK = {"prompt": PROMPT, "max_tokens": TOKENS}
+STREAM = {"stream": True, "stream_options": {"include_usage": True}}
+WARM_S, OVERLOAD_S = 5.0, 60.0
+Tables = tuple[list[list[str]], list[list[str]]]  # of times, and of memory
+SIZES = ("process", "MiB before the overload", "after")
 COLUMNS = ("what", "requests", "tokens/s", "p50 ms", "p99 ms", "429", "p99 ms of a 429")
 
 
@@ -84,57 +92,118 @@ def engine_alone(generation: Generation, clients: int, requests: int, tokens: in
     return load
 
 
-async def http(url: str, clients: int, more: Callable[[], bool], ask: dict[str, Any]) -> Load:
-    """So many clients, each with its next request as soon as it has its answer, while there are `more`."""
-    answered, refused, tokens, seeds = [], [], 0, iter(range(10**9))
+@dataclass
+class Client:
+    """Asks the server, and notes what came of it."""
 
-    async def one(session: aiohttp.ClientSession) -> None:
-        nonlocal tokens
-        while more():
-            begin = monotonic()
-            async with session.post(f"{url}/v1/completions", json=ask | {"seed": next(seeds)}) as answer:
-                body = await answer.text()
-            (answered if answer.status == 200 else refused).append(monotonic() - begin)
-            if answer.status == 200:
-                last = body.split("\n\n")[-3].removeprefix("data: ") if ask.get("stream") else body
-                tokens += json.loads(last)["usage"]["completion_tokens"]
-            else:
-                if answer.status != 429:
-                    raise RuntimeError(f"{answer.status}: {body}")
-                await asyncio.sleep(float(answer.headers["Retry-After"]))
+    url: str
+    ask: dict[str, Any]
 
-    start = monotonic()
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
-        await asyncio.gather(*(one(session) for _ in range(clients)))
-    return Load(monotonic() - start, tokens, answered, refused)
+    def __post_init__(self) -> None:
+        self.answered: list[float] = []
+        self.refused: list[float] = []
+        self.tokens, self.seeds = 0, iter(range(10**9))
+
+    async def closed(self, clients: int, requests: int) -> Load:
+        """So many clients, each with its next request as soon as it has its answer."""
+        left = iter(range(requests))
+
+        async def one(session: aiohttp.ClientSession) -> None:
+            while next(left, None) is not None:
+                await self._one(session)
+
+        return await self._measured(lambda session: [one(session) for _ in range(clients)])
+
+    async def open(self, a_second: float, seconds: float) -> Load:
+        """So many requests a second at random moments, whatever becomes of those before."""
+        chance = random.Random(0)
+
+        async def later(session: aiohttp.ClientSession, wait: float) -> None:
+            await asyncio.sleep(wait)
+            await self._one(session)
+
+        waits = sorted(chance.uniform(0, seconds) for _ in range(round(a_second * seconds)))
+        return await self._measured(lambda session: [later(session, wait) for wait in waits])
+
+    async def _measured(self, work: Callable[[aiohttp.ClientSession], list[Any]]) -> Load:
+        begin = monotonic()
+        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
+            await asyncio.gather(*work(session))
+        return Load(monotonic() - begin, self.tokens, self.answered, self.refused)
+
+    async def _one(self, session: aiohttp.ClientSession) -> None:
+        begin = monotonic()
+        async with session.post(f"{self.url}/v1/completions", json=self.ask | {"seed": next(self.seeds)}) as answer:
+            body = await answer.text()
+        (self.answered if answer.status == 200 else self.refused).append(monotonic() - begin)
+        if answer.status == 200:
+            last = body.split("\n\n")[-3].removeprefix("data: ") if self.ask.get("stream") else body
+            self.tokens += json.loads(last)["usage"]["completion_tokens"]
+        elif answer.status != 429:
+            raise RuntimeError(f"{answer.status}: {body}")
 
 
-def so_many(requests: int) -> Callable[[], bool]:
-    left = iter(range(requests))
-    return lambda: next(left, None) is not None
+def closed(url: str, clients: int, requests: int, **ask: Any) -> Load:
+    return asyncio.run(Client(url, ASK | ask).closed(clients, requests))
 
 
-def for_seconds(seconds: float) -> Callable[[], bool]:
-    until = monotonic() + seconds
-    return lambda: monotonic() < until
+def pinged(url: str, requests: int) -> Load:
+    """HTTP alone: a door behind which nobody is asked anything."""
+
+    async def ping() -> list[float]:
+        times = []
+        async with aiohttp.ClientSession() as session:
+            for _ in range(requests):
+                begin = monotonic()
+                async with session.get(f"{url}/healthz") as answer:
+                    await answer.read()
+                times.append(monotonic() - begin)
+        return times
+
+    times = asyncio.run(ping())
+    return Load(sum(times), 0, times, [])
 
 
-def measure(url: str) -> list[list[str]]:
-    def load(clients: int, more: Callable[[], bool], **ask: Any) -> Load:
-        return asyncio.run(http(url, clients, more, {"prompt": PROMPT, "max_tokens": TOKENS} | ask))
-
-    load(CLIENTS, so_many(2 * CLIENTS))  # the first requests open connections and warm the model
-    stream = {"stream": True, "stream_options": {"include_usage": True}}
-    return [
-        load(CLIENTS, so_many(REQUESTS)).cells(f"HTTP, {CLIENTS} clients"),
-        load(CLIENTS, so_many(REQUESTS), **stream).cells(f"HTTP, {CLIENTS} clients, streamed"),
-        load(1, so_many(20)).cells("HTTP, one at a time"),
-        load(1, so_many(100), max_tokens=1).cells("HTTP, one at a time, 1 token"),
-        load(4 * CLIENTS, for_seconds(OVERLOAD_S)).cells(f"HTTP, {4 * CLIENTS} clients, {OVERLOAD_S:.0f} s"),
+def without_ledger(url: str, server: psutil.Process) -> Tables:
+    closed(url, CLIENTS, REQUESTS)  # the first requests open connections and warm the model
+    rows = [
+        closed(url, CLIENTS, REQUESTS).cells(f"HTTP, {CLIENTS} clients"),
+        pinged(url, 200).cells("HTTP alone (/healthz), one at a time"),
+        closed(url, 1, 200, max_tokens=1).cells("HTTP, one at a time, 1 token"),
     ]
+    return rows, []
 
 
-def served(folder: Path, generation: Generation) -> list[list[str]]:
+def with_ledger(url: str, server: psutil.Process) -> Tables:
+    closed(url, CLIENTS, REQUESTS)
+    most = closed(url, CLIENTS, REQUESTS)
+    rows = [
+        most.cells(f"HTTP and ledger, {CLIENTS} clients"),
+        closed(url, CLIENTS, REQUESTS, **STREAM).cells(f"HTTP and ledger, {CLIENTS} clients, streamed"),
+        closed(url, 1, 20).cells("HTTP and ledger, one at a time"),
+        closed(url, 1, 200, max_tokens=1).cells("HTTP and ledger, one at a time, 1 token"),
+    ]
+    speed = 2 * len(most.answered) / most.wall_s
+    asyncio.run(Client(url, ASK).open(speed, WARM_S))
+    before = memory(server)
+    over = asyncio.run(Client(url, ASK).open(speed, OVERLOAD_S))
+    after = memory(server)
+    rows.append(over.cells(f"HTTP and ledger, {speed:.0f} requests/s for {OVERLOAD_S:.0f} s"))
+    return rows, [[name, *(f"{each.get(name, 0) / 2**20:.1f}" for each in (before, after))] for name in sorted(before)]
+
+
+def memory(server: psutil.Process) -> dict[str, int]:
+    """Resident bytes of the processes that a request passes, by name."""
+    names = ("ray::ProxyActor", "ray::ServeReplica", "ray::ServeController", "ray::HAProxyManager")
+    named = [(" ".join(process.cmdline()), process) for process in server.children(recursive=True)]
+    return {
+        (title.split(".")[0] if title.startswith("ray::") else "haproxy"): process.memory_info().rss
+        for title, process in named
+        if title.startswith(names) or process.name() == "haproxy"
+    }
+
+
+def served(folder: Path, generation: Generation, ledger: str, work: Callable[[str, psutil.Process], Tables]) -> Tables:
     """Start the server, measure, and end it."""
     config = yaml.safe_load((ROOT / "configs" / "serve.yaml").read_text(encoding="utf-8"))
     with socket.socket() as probe:
@@ -142,6 +211,7 @@ def served(folder: Path, generation: Generation) -> list[list[str]]:
         config["http_options"]["port"] = probe.getsockname()[1]
     (application,) = config["applications"]
     application["args"] |= {"run": "none", "models": {"tuned": "shipped"}, "generation": generation.model_dump()}
+    application["args"] |= {"ledger": ledger}
     application["deployments"] = [each for each in application["deployments"] if each["name"] in ("doors", "tuned")]
     (folder / "serve.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
     command = [sys.executable, "-m", "jobs.serve", str(folder / "serve.yaml")]
@@ -154,7 +224,7 @@ def served(folder: Path, generation: Generation) -> list[list[str]]:
             raise RuntimeError(f"the server ended with {server.wait()}")
         threading.Thread(target=lambda: list(server.stderr or []), daemon=True).start()
         sleep(2)
-        return measure(f"http://127.0.0.1:{config['http_options']['port']}")
+        return work(f"http://127.0.0.1:{config['http_options']['port']}", psutil.Process(server.pid))
     finally:
         server.send_signal(signal.SIGINT)
         server.wait(120)
@@ -162,15 +232,17 @@ def served(folder: Path, generation: Generation) -> list[list[str]]:
 
 def main() -> None:
     os.environ["OMP_NUM_THREADS"] = "1"
-    generation = Generation(slots=CLIENTS, prompt_tokens=80, response_tokens=80, queue=CLIENTS)
+    generation = Generation(slots=CLIENTS, prompt_tokens=80, response_tokens=80, queue=CLIENTS // 2)
     rows = [
         engine_alone(generation, CLIENTS, REQUESTS, TOKENS).cells(f"engine alone, {CLIENTS} orders"),
         engine_alone(generation, 1, 20, TOKENS).cells("engine alone, one at a time"),
         engine_alone(generation, 1, 100, 1).cells("engine alone, one at a time, 1 token"),
     ]
     with tempfile.TemporaryDirectory() as folder:
-        rows += served(Path(folder), generation)
-    write("serving", sys.argv[1:], here(), [*head(COLUMNS), *map(line, rows)])
+        without, _ = served(Path(folder), generation, "none", without_ledger)
+        kept, sizes = served(Path(folder), generation, str(Path(folder) / "ledger"), with_ledger)
+    tables = [*head(COLUMNS), *map(line, rows + without + kept), "", *head(SIZES), *map(line, sizes)]
+    write("serving", sys.argv[1:], here(), tables)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 import os
 import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from time import sleep
 
 from ray import serve
@@ -13,14 +15,9 @@ from rlhf_ray.distributed.connection import connect
 from jobs.door import was_help_asked
 from jobs.ending import guarded
 from serve.file import read
+from serve.front import settings
 
 USAGE = "python -m jobs.serve CONFIG"
-# Of the processes that Ray starts: fewer threads on a request's way, and a dead proxy noticed within seconds.
-SETTINGS = {
-    "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
-    "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",
-    "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "2",
-}
 
 
 def main() -> None:
@@ -29,18 +26,19 @@ def main() -> None:
     if len(sys.argv) != 2:
         raise BadInput(f"expected {USAGE}, got {len(sys.argv) - 1} words")
     schema = read(sys.argv[1])
-    for name, value in SETTINGS.items():
-        os.environ.setdefault(name, value)
-    connect()
-    options = schema.http_options
-    client = serve_start(http_options=options.model_dump(), proxy_location=schema.proxy_location)
-    client.deploy_apps(schema, _blocking=True)
-    print(f"serving on http://{options.host}:{options.port}; Ctrl-C ends it", file=sys.stderr, flush=True)
-    try:
-        while True:
-            sleep(3600)
-    finally:
-        serve.shutdown()
+    with TemporaryDirectory(prefix="rlhf_ray-") as folder:
+        for name, value in settings(Path(folder)).items():
+            os.environ.setdefault(name, value)
+        connect()
+        options = schema.http_options
+        client = serve_start(http_options=options.model_dump(), proxy_location=schema.proxy_location)
+        client.deploy_apps(schema, _blocking=True)
+        print(f"serving on http://{options.host}:{options.port}; Ctrl-C ends it", file=sys.stderr, flush=True)
+        try:
+            while True:
+                sleep(3600)
+        finally:
+            serve.shutdown()
 
 
 if __name__ == "__main__":

@@ -3,7 +3,8 @@
 The same seed gives the same answer, so a call is asked again, and a stream goes on where it broke off.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +13,7 @@ from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle
 
 from serve.artefact import Artefact
+from serve.fullness import Fullness
 from serve.orders import Answer, Load, Order, Refusal
 from serve.reward import Pair
 from serve.telling import Heard
@@ -26,6 +28,7 @@ class Remote:
 
     def __init__(self, handle: DeploymentHandle) -> None:
         self.handle, self.streams = handle, handle.options(stream=True)
+        self.fullness = Fullness()
 
     def about(self) -> Awaitable[Artefact]:
         return self.handle.about.remote()
@@ -35,13 +38,26 @@ class Remote:
         return await self._ask(lambda: self.handle.load.remote())
 
     async def complete(self, order: Order) -> Answer | Refusal:
-        return await self._ask(lambda: self.handle.complete.remote(order))
+        if not self.fullness.has_room(order.samples):
+            return BUSY
+        with self.fullness.under(order.samples) as before:
+            answer = await self._ask(lambda: self.handle.complete.remote(order))
+        return self._noted(answer, before)
 
     async def judge(self, pairs: Sequence[Pair]) -> Any:
         verdicts = await self._ask(lambda: self.handle.judge.remote(list(pairs)))
         return [verdicts] * len(pairs) if isinstance(verdicts, Refusal) else verdicts
 
     async def stream(self, order: Order) -> AsyncIterator[Answer | Refusal]:
+        if not self.fullness.has_room(order.samples):
+            yield BUSY
+            return
+        with self.fullness.under(order.samples) as before:
+            async with aclosing(self._pieces(order)) as pieces:
+                async for answer in pieces:
+                    yield self._noted(answer, before)
+
+    async def _pieces(self, order: Order) -> AsyncGenerator[Answer | Refusal, None]:
         heard = Heard()
         for _ in range(TRIES):
             try:
@@ -59,6 +75,11 @@ class Remote:
             except DeploymentUnavailableError:
                 break
         yield GONE
+
+    def _noted(self, answer: Any, before: int) -> Any:
+        if isinstance(answer, Refusal) and answer.status == 429:
+            self.fullness.refused(before)
+        return answer
 
     async def _ask(self, call: Callable[[], Awaitable[Any]]) -> Any:
         for _ in range(TRIES):

