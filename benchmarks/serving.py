@@ -193,14 +193,13 @@ def with_ledger(url: str, server: psutil.Process) -> Tables:
 
 
 def memory(server: psutil.Process) -> dict[str, int]:
-    """Resident bytes of the processes that a request passes, by name."""
-    names = ("ray::ProxyActor", "ray::ServeReplica", "ray::ServeController", "ray::HAProxyManager")
-    named = [(" ".join(process.cmdline()), process) for process in server.children(recursive=True)]
-    return {
-        (title.split(".")[0] if title.startswith("ray::") else "haproxy"): process.memory_info().rss
-        for title, process in named
-        if title.startswith(names) or process.name() == "haproxy"
-    }
+    """Resident bytes of the processes that serve, by name."""
+    sizes = {}
+    for process in server.children(recursive=True):
+        title = " ".join(process.cmdline()).split(".")[0].strip()  # Ray appends the method that runs
+        if process.name() == "haproxy" or title.startswith(("ray::Serve", "ray::Proxy", "ray::HAProxy")):
+            sizes[title.removeprefix("ray::") if title.startswith("ray::") else "haproxy"] = process.memory_info().rss
+    return sizes
 
 
 def served(folder: Path, generation: Generation, ledger: str, work: Callable[[str, psutil.Process], Tables]) -> Tables:
