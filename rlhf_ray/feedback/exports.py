@@ -3,6 +3,7 @@
 What has no place in a form stands under `ledger`: facts of the completion, and of its votes by their ids.
 """
 
+import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Callable
@@ -62,9 +63,22 @@ def label_studio(voted: Voted) -> str:
             "data": _texts(completions[name]) | _ledger(completions[name], *votes),
             "annotations": [_annotation(vote) for vote in votes],
         }
-        for name, votes in votes_on.items()
+        for name, votes in ((name, _told_apart(votes)) for name, votes in votes_on.items())
     ]
     return json.dumps(tasks, ensure_ascii=False, indent=1)
+
+
+def _told_apart(votes: list[Row]) -> list[Row]:
+    """Votes on one completion. People choose the ids of their votes, and two may have chosen the same."""
+    known: set[str] = set()
+    apart = []
+    for vote in votes:
+        name = vote["vote_id"]
+        if name in known:
+            name = hashlib.blake2b(f"{name}\n{vote['person']}".encode(), digest_size=16).hexdigest()
+        known.add(name)
+        apart.append(vote | {"vote_id": name})
+    return apart
 
 
 def _annotation(vote: Row) -> Row:

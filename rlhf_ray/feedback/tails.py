@@ -40,7 +40,7 @@ class Tails:
         consumed, paths = Manifest.read(self.folder).consumed, segments(self.folder)
         self._forget({path: consumed.get(path.name, 0) for path in paths})
         for path in paths:
-            begin = self._seen.get(path, consumed.get(path.name, 0))
+            begin = max(self._seen.get(path, 0), consumed.get(path.name, 0))
             with suppress(FileNotFoundError):  # compacted meanwhile: a manifest has it
                 for frame in frames(read_from(path, begin), begin):
                     self._hear(path, frame)

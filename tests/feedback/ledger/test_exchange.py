@@ -51,6 +51,16 @@ def test_a_round_trip_changes_nothing_however_often(form: str, voted: Ledger, tm
 
 
 @pytest.mark.parametrize("form", FORMS)
+def test_two_people_may_have_chosen_the_same_id(form: str, ledger: Ledger, tmp_path: Path) -> None:
+    ledger.append_all([vote(1), vote(1, person="bob", label=-1)])
+    file = tmp_path / f"votes.{ENDINGS[form]}"
+    export(ledger.folder, file, form)
+    with Ledger.open(tmp_path / "other", "r0") as other:
+        assert import_votes(str(file), other).new == 2
+        assert {(row["person"], row["label"]) for row in other.live_votes()} == {("ada", 1), ("bob", -1)}
+
+
+@pytest.mark.parametrize("form", FORMS)
 def test_an_export_is_feedback_that_a_run_can_read(
     form: str, voted: Ledger, tmp_path: Path, plain_tokenizer: Any
 ) -> None:
