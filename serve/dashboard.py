@@ -13,6 +13,7 @@ from rlhf_ray.feedback.reader import Reader
 from serve.artefact import Artefact
 from serve.asking import SIDES
 from serve.completions import Speaker
+from serve.keeping import looked_up
 from serve.latency import Latency
 from serve.orders import Load
 
@@ -44,8 +45,9 @@ class Dashboard:
         self.counted = Counted(None, {}, 0)
 
     async def figures(self) -> Facts:
+        """Raises Refused where the ledger cannot be read."""
         async with self.counting:
-            self.counted = await asyncio.to_thread(self._count, self.counted)
+            self.counted = await looked_up(self._count, self.counted)
         return {"object": "dashboard", "time": datetime.now(UTC).isoformat()} | self.counted.facts | await self._now()
 
     def _count(self, before: Counted) -> Counted:

@@ -84,6 +84,11 @@ class Doors:
         self.ledger = None if ledger == "none" else Ledger.open(Path(ledger), "doors")
         self.compactor = compactor  # nobody asks it for anything, but Serve must have it
 
+    def check_health(self) -> None:
+        """Raises RuntimeError where nothing that is answered could be kept any more."""
+        if self.ledger and not self.ledger.is_open():
+            raise RuntimeError(f"{self.ledger.folder}: nobody writes the ledger")
+
     def __serve_build_asgi_app__(self) -> ASGIApp:  # Serve's name, called in the replica
         return doors(
             self.speakers,

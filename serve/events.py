@@ -11,13 +11,12 @@ from serve.orders import Answer, Refusal, Said
 
 
 class Events:
-    """`begun` are the samples before anything is said. With `counted` a last event has the count of tokens."""
+    """`given` are the samples, of which nothing is said yet. With `counted` a last event has the count of tokens."""
 
     def __init__(
-        self, header: Header, begun: list[Given], keep: Callable[[Sequence[Given]], Awaitable[None]], *, counted: bool
+        self, header: Header, given: list[Given], keep: Callable[[Sequence[Given]], Awaitable[None]], *, counted: bool
     ) -> None:
-        self.header, self.keep, self.counted = replace(header, id=begun[0].name), keep, counted
-        self.told = begun
+        self.header, self.given, self.keep, self.counted = replace(header, id=given[0].name), given, keep, counted
 
     async def of(self, first: Answer, pieces: AsyncIterator[Answer | Refusal]) -> AsyncIterator[str]:
         answer: Answer | Refusal | None = first
@@ -27,20 +26,21 @@ class Events:
                 return
             choices = [self._choice(said) for said in answer.said]
             try:
-                await self.keep([self.told[said.sample] for said in answer.said if said.finish])
+                if ended := [self.given[said.sample] for said in answer.said if said.finish]:
+                    await self.keep(ended)
             except errors.Refused as refused:
                 yield answers.event(errors.said(refused.refusal))
                 return
             yield answers.event(self.header.body(choices, chunk=True))
             answer = await anext(pieces, None)
         if self.counted:
-            tokens = sum(len(given.said.tokens) for given in self.told)
+            tokens = sum(len(given.said.tokens) for given in self.given)
             usage = {"usage": answers.usage(first.prompt_tokens, tokens)}
             yield answers.event(self.header.body([], chunk=True) | usage)
         yield "data: [DONE]\n\n"
 
     def _choice(self, more: Said) -> dict[str, Any]:
-        given = self.told[more.sample]
+        given = self.given[more.sample]
         choice = answers.piece(given, more, chat=self.header.chat)
         given.said.add(more)
         return choice

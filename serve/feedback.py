@@ -13,7 +13,7 @@ from rlhf_ray.feedback.entries import Completion, Vote
 from serve.artefact import Artefact
 from serve.completions import Judge
 from serve.errors import Refused
-from serve.keeping import Keeper
+from serve.keeping import Keeper, looked_up
 from serve.orders import Refusal
 from serve.pace import Pace
 from serve.reward import Pair, Verdict
@@ -55,18 +55,19 @@ class Feedback:
 
     async def own(self, person: str, limit: int) -> dict[str, Any]:
         """A person's live votes, the newest first, with the texts."""
-        votes = await asyncio.to_thread(self.keeper.ledger.live_votes, person, limit)
+        votes = await looked_up(self.keeper.ledger.live_votes, person, limit)
         return {"object": "list", "data": [told(vote) | texts(vote) for vote in reversed(votes)]}
 
     async def _completion(self, name: str) -> Completion:
         try:
             self.keeper.ids.check(name)
-            completion = await asyncio.to_thread(self.keeper.ledger.completion, name)
-            if not completion:
-                raise Refused(UNKNOWN)
-            check_age(completion.time, self.keeper.ledger.now())
         except Forged:
             raise Refused(UNKNOWN) from None
+        completion = await looked_up(self.keeper.ledger.completion, name)
+        if not completion:
+            raise Refused(UNKNOWN)
+        try:
+            check_age(completion.time, self.keeper.ledger.now())
         except Expired as error:
             raise Refused(Refusal(410, str(error), "completion_id")) from None
         return completion

@@ -2,9 +2,11 @@
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
+from rlhf_ray.config import BadInput
 from rlhf_ray.feedback.completion_ids import CompletionIds
 from rlhf_ray.feedback.entries import Completion, Entry
 from rlhf_ray.feedback.ledger import Ledger, LedgerFull
@@ -15,7 +17,8 @@ from serve.reward import Verdict
 
 LOG = logging.getLogger(__name__)
 FULL = Refusal(507, "the disk is full: nothing can be kept")
-BROKEN = Refusal(503, "the ledger cannot be written", after_s=5)
+BROKEN = Refusal(503, "the ledger cannot be read or written", after_s=5)
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,15 @@ class Given:
     said: Said
     verdict: Verdict | None = None
     pair: str = ""
+
+
+async def looked_up(read: Callable[..., Found], *words: Any) -> Found:
+    """What a ledger's reader finds, beside the loop. Raises Refused where it cannot be read."""
+    try:
+        return await asyncio.to_thread(read, *words)
+    except (OSError, BadInput) as error:
+        LOG.error("the ledger cannot be read: %s", error)
+        raise Refused(BROKEN) from None
 
 
 class Keeper:

@@ -120,6 +120,10 @@ class Ledger:
         """Of all replicas, see Reader. Reads the disk."""
         return self._reader.history(person)
 
+    def is_open(self) -> bool:
+        """Whether somebody writes what is appended."""
+        return self._writer.is_alive()
+
     def close(self) -> None:
         """Returns when everything that was on its way has been written or refused."""
         with self._closing:

@@ -10,6 +10,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from rlhf_ray.chat import as_prompt
+from rlhf_ray.feedback.compaction import compact
 from rlhf_ray.feedback.ledger import Ledger
 from tests.serve.conftest import application, local
 from tests.serve.test_doors import ASK, complete, events
@@ -219,6 +220,17 @@ def test_a_closed_ledger_is_a_fault_of_the_servers_that_may_pass(generator, rewa
         ledger.close()
         assert vote(web, name).status_code == 503
         assert vote(web, name).headers["Retry-After"]
+
+
+def test_a_damaged_ledger_is_said_and_not_passed_over(generator, reward, tmp_path: Path) -> None:
+    with Ledger.open(tmp_path, "doors") as ledger, local(application(generator, reward, ledger=ledger)) as web:
+        name = complete(web)["id"]
+        compact(tmp_path)
+        (part,) = tmp_path.glob("completions/*/*")
+        part.write_bytes(part.read_bytes()[:-1])
+        assert vote(web, name).status_code == 503
+        (tmp_path / "manifest.json").write_text("{")
+        assert web.get("/v1/feedback").status_code == web.get("/dashboard/data").status_code == 503
 
 
 def test_a_vote_counts_without_the_reward_model(generator, ledger, user) -> None:
