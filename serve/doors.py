@@ -26,6 +26,7 @@ from serve.keeping import Keeper
 from serve.keys import Keys
 from serve.latency import Latency
 from serve.orders import Refusal
+from serve.pages import add_pages
 from serve.people import Visitors, person_in
 from serve.schemas import BODIES, AskBody, ChatBody, CompletionBody, VoteBody
 from serve.scores import Scores
@@ -45,16 +46,17 @@ def doors(
 ) -> ASGIApp:
     """The application, behind its gate. `models` are the speakers' and `reward` the judge's; its name is served too.
 
-    Without a `ledger` nothing is kept and no votes are taken.
+    Without a `ledger` nothing is kept, no votes are taken, and there are no pages.
     """
     app = FastAPI(title="rlhf_ray", docs_url=None, redoc_url=None, openapi_url="/openapi.json")
     secret = read_secret(ledger.folder) if ledger else bytes(32)
-    ids, latency = CompletionIds(secret), Latency()
+    ids, latency, visitors = CompletionIds(secret), Latency(), Visitors(secret) if ledger else None
     keeper = Keeper(ledger, ids) if ledger else None
     completions = Completions(speakers, judge, ids, keeper)
     _speak(app, completions)
     _vote(app, Feedback(keeper, judge, reward) if keeper else None)
-    if ledger:
+    if ledger and visitors:
+        add_pages(app, visitors.welcome)
         _ask(app, Asking(completions))
         _show(app, Dashboard(Reader(ledger.folder), speakers, reward, latency))
     if judge and reward:
@@ -68,7 +70,7 @@ def doors(
         latency(door, status, seconds)
         count(door, status, seconds)
 
-    return Gate(app, keys, Visitors(secret) if ledger else None, timeout_s, counting)
+    return Gate(app, keys, visitors, timeout_s, counting)
 
 
 def _speak(app: FastAPI, completions: Completions) -> None:

@@ -19,7 +19,7 @@ from serve.schemas import BODIES
 
 LARGEST_BODY = 64 * 1024  # bytes
 BODY_S = 10.0  # longest wait for a body
-OPEN = {"/healthz", "/readyz"}
+OPEN = {"/healthz", "/readyz", "/", "/dashboard", "/page"}
 GENERATING = {"/v1/completions", "/v1/chat/completions", "/v1/models", "/openapi.json"}
 VISITED: dict[str, KeyScope] = {"/page/answers": "generate", "/v1/feedback": "feedback"}  # a visitor needs no key
 SCOPES: dict[str, KeyScope] = {
@@ -110,6 +110,8 @@ def door_of(path: str) -> str:
     """The door's own name, never the path as it was sent."""
     if path.startswith("/v1/models/"):
         return "/v1/models"
+    if path.startswith("/page/") and path not in SCOPES:
+        return "/page"
     return path if path in SCOPES or path in OPEN else "other"
 
 

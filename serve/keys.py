@@ -6,9 +6,9 @@ import json
 import secrets
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from rlhf_ray.config import BadInput, Strict, check
 from rlhf_ray.durable import digest, write_whole
@@ -17,8 +17,15 @@ Scope = Literal["generate", "score", "feedback", "admin"]
 LOCAL_NAMES = {"localhost", "127.0.0.1", "[::1]"}
 
 
+def _nameable(name: str) -> str:
+    """Behind a / stand an application's own people."""
+    if "/" in name or not name.isprintable():
+        raise ValueError("expected printable characters without a /, got others")
+    return name
+
+
 class Key(Strict):
-    name: str = Field(min_length=1, max_length=64, pattern=r"^[^/]*$")  # behind a / stand an application's own people
+    name: Annotated[str, Field(min_length=1, max_length=64), AfterValidator(_nameable)]
     scopes: list[Scope] = Field(min_length=1)
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
 

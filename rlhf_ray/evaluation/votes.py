@@ -63,19 +63,32 @@ def comparison(votes: Iterable[Row], ours: str, theirs: str) -> dict[str, Any]:
 
 
 def against_reward(votes: Iterable[Row], judge: str) -> dict[str, Any]:
-    """The share of thumbs up where that version of the reward model expected them with so much probability."""
+    """The share of thumbs up, with its interval, where that version of the reward model saw so much chance of them."""
     judged = [vote for vote in votes if vote["probability"] is not None and vote["judge"] == judge]
     ups = [vote["label"] == 1 for vote in judged]
     likely = [vote["probability"] for vote in judged]
-    places = [min(int(each * BINS), BINS - 1) for each in likely]
-    bins = []
-    for place in range(BINS):
-        inside = [up for up, where in zip(ups, places, strict=True) if where == place]
-        mean = sum(inside) / len(inside) if inside else None
-        edges = {"low": place / BINS, "high": (place + 1) / BINS}
-        bins.append(edges | {"votes": len(inside), "ups": sum(inside), "share": mean})
+    places: list[list[Row]] = [[] for _ in range(BINS)]
+    for vote in judged:
+        places[min(int(vote["probability"] * BINS), BINS - 1)].append(vote)
     auc = float(roc_auc_score(ups, likely)) if len(set(ups)) == 2 else None
+    bins = [in_bin(place, inside) for place, inside in enumerate(places)]
     return {"version": judge, "votes": len(judged), "auc": auc, "bins": bins}
+
+
+def in_bin(place: int, votes: Sequence[Row]) -> dict[str, Any]:
+    """What was expected of one bin's votes, on average, and what they are."""
+    ups = sum(vote["label"] == 1 for vote in votes)
+    found = share(ups, len(votes), "share")
+    return {
+        "low": place / BINS,
+        "high": (place + 1) / BINS,
+        "votes": len(votes),
+        "ups": ups,
+        "probability": sum(vote["probability"] for vote in votes) / len(votes) if votes else None,
+        "share": found["share"],
+        "share_low": found["low"],
+        "share_high": found["high"],
+    }
 
 
 def share(count: int, of: int, name: str) -> dict[str, float | None]:

