@@ -10,8 +10,8 @@ import torch
 
 from rlhf_ray.config import BadInput
 from rlhf_ray.data.prompts import PromptStream
-from rlhf_ray.distributed.connection import check_resources
 from rlhf_ray.distributed.groups import Begun
+from rlhf_ray.distributed.placement import check_room, plan
 from rlhf_ray.distributed.recovery import insist
 from rlhf_ray.distributed.team import assemble
 from rlhf_ray.experience import ScoredRollout
@@ -156,7 +156,7 @@ def test_where_nobody_learns_all_seats_speak(policy_folder):
 def test_that_both_at_a_time_have_no_room_is_said_before_anything_starts():
     config = config_of(threads_each=4)
     with pytest.raises(BadInput, match=r"cluster: need 8 CPUs \(2 seat\(s\) with threads_each=4\), have 4"):
-        check_resources(config.cluster, config.seats)
+        check_room(config.cluster, plan(config, config.cluster))
     with (
         pytest.raises(BadInput, match=r"cluster: need 8 CPUs \(2 seat\(s\) with threads_each=4\), have 4"),
         assemble(config),
