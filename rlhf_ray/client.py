@@ -68,6 +68,22 @@ class Client:
         """What is served, the default first, each with `version` and `digest`. Raises ServerError."""
         return self._ask("GET", "/v1/models", {}, None)["data"]
 
+    def promote(self, run: str) -> dict[str, Any]:
+        """Serve another run's models, which the server tries first; what is served from then on. Raises ServerError."""
+        return self._post("/admin/promote", {"run": run})
+
+    def rollback(self) -> dict[str, Any]:
+        """Serve what was served before the last promotion. What is served now. Raises ServerError."""
+        return self._post("/admin/rollback", {})
+
+    def versions(self) -> dict[str, Any]:
+        """What is served, what was before, and every change. Raises ServerError."""
+        return self._ask("GET", "/admin/versions", {}, None)
+
+    def processes(self) -> list[dict[str, Any]]:
+        """Who serves: `role`, `name`, `id` and `pid` of each process. Raises ServerError."""
+        return self._ask("GET", "/admin/processes", {}, None)["data"]
+
     def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         headers = {"Content-Type": "application/json", "Idempotency-Key": secrets.token_hex(16)}
         return self._ask("POST", path, headers, json.dumps(body).encode())

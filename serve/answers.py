@@ -14,13 +14,14 @@ from serve.reward import Verdict
 
 @dataclass(frozen=True)
 class Header:
-    """What every chunk of an answer repeats."""
+    """What every chunk of an answer repeats. `arm` is why this model answers: None where the request named it."""
 
     id: str
     model: str
     version: str
     seed: int
     chat: bool
+    arm: str | None = None
 
     def body(self, choices: list[dict[str, Any]], *, chunk: bool = False) -> dict[str, Any]:
         kind = ("chat.completion.chunk" if chunk else "chat.completion") if self.chat else "text_completion"

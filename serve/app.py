@@ -1,6 +1,7 @@
 """What `configs/serve.yaml` means: which models are served, and how they are put together."""
 
 from pathlib import Path
+from typing import Annotated
 
 from pydantic import Field, JsonValue
 from ray import serve
@@ -9,13 +10,15 @@ from ray.serve.config import BackpressureConfig
 
 from rlhf_ray.config import BadInput, Config, check
 
-from serve.artefact import Artefact, artefact
+from serve.artefact import REWARD, SFT, TUNED, Artefact, artefact, artefact_of_run
 from serve.compactor import Compactor
 from serve.deployments import Doors, GeneratorReplica, RewardReplica
 from serve.engine import Generation
 from serve.reward import Judging
+from serve.split import check_split
+from serve.versions import Versions
 
-TUNED, SFT, REWARD, COMPACTOR = "tuned", "sft", "reward", "compactor"
+COMPACTOR = "compactor"
 
 
 class Serving(Config):
@@ -29,6 +32,14 @@ class Serving(Config):
     keys: str = Field("none", min_length=1, description="File of API keys; none: this machine only.")
     ledger: str = Field("none", min_length=1, description="Folder of what is said and of votes on it; none: neither.")
     compaction_s: float = Field(60, gt=0, le=86_400, description="Seconds between two compactions of the ledger.")
+    versions: str = Field(
+        "none", min_length=1, description="File of what was promoted, kept over restarts; none: nothing can be."
+    )
+    runs: str = Field("runs", min_length=1, description="Folder in which runs must lie that are to be promoted.")
+    split: dict[str, Annotated[float, Field(gt=0, le=1)]] = Field(
+        {},
+        description="Shares of the people whose requests name no model, by who answers them; none: the first answers.",
+    )
     timeout_s: float = Field(60, gt=0, le=3600, description="A request that takes longer is ended with 408.")
     threads: int = Field(1, ge=1, le=256, description="CPU threads of a model's replica. Part of what is computed.")
 
@@ -36,25 +47,43 @@ class Serving(Config):
 def build(args: dict[str, JsonValue]) -> Application:
     """The application, for `import_path: serve.app:build`. Raises BadInput where it cannot be served as asked."""
     config = check(Serving, args, "args")
-    models, reward = generators(config), reward_model(config)
-    places = {"keys": config.keys, "ledger": config.ledger}
-    config = config.model_copy(
-        update={name: path if path == "none" else str(Path(path).resolve()) for name, path in places.items()}
-    )
+    versions = versions_of(config)
     speakers = {
-        name: _deployment(GeneratorReplica, name).bind(model, config.generation, config.threads)
-        for name, model in models.items()
+        name: _deployment(GeneratorReplica, name).bind(name, versions, config.generation, config.threads)
+        for name in versions.first
+        if name != REWARD
     }
-    judge = _deployment(RewardReplica, REWARD).bind(reward, config.judging, config.threads) if reward else None
-    compactor = None
-    if config.ledger != "none":
+    judged, brought = REWARD in versions.first, (TUNED, REWARD) if config.reward == "run" else (TUNED,)
+    judge = _deployment(RewardReplica, REWARD).bind(versions, config.judging, config.threads) if judged else None
+    ledger, compactor = _absolute(config.ledger), None
+    if ledger != "none":
         slight = {"num_cpus": 0.1}  # a moment a minute
-        compactor = (
-            _deployment(Compactor, COMPACTOR).options(ray_actor_options=slight).bind(config.ledger, config.compaction_s)
-        )
+        compactor = _deployment(Compactor, COMPACTOR).options(ray_actor_options=slight)
+        compactor = compactor.bind(ledger, config.compaction_s)
     return _deployment(Doors, "doors").bind(
-        speakers, judge, models, reward, config.keys, config.ledger, compactor, config.timeout_s
+        speakers,
+        judge,
+        versions,
+        promoted=[name for name in brought if name in versions.first],
+        runs=_absolute(config.runs),
+        split=config.split,
+        keys=_absolute(config.keys),
+        ledger=ledger,
+        compactor=compactor,
+        timeout_s=config.timeout_s,
     )
+
+
+def versions_of(config: Serving) -> Versions:
+    """What is served, and what was promoted since. Raises BadInput where it is not as it was left, or cannot be."""
+    models, reward = generators(config), reward_model(config)
+    check_split(config.split, models)
+    path = None if config.versions == "none" else Path(_absolute(config.versions))
+    versions = Versions(models | ({REWARD: reward} if reward else {}), path)
+    for release in versions.book().releases[-1:]:
+        for model in release.models.values():
+            model.verify()
+    return versions
 
 
 def generators(config: Serving) -> dict[str, Artefact]:
@@ -64,9 +93,7 @@ def generators(config: Serving) -> dict[str, Artefact]:
     """
     found: dict[str, Artefact] = {}
     if config.run != "none":
-        run = Path(config.run)
-        found[TUNED] = artefact(TUNED, str(run / "ppo" / "policy"), stage=run / "ppo")
-        found[SFT] = artefact(SFT, str(run / "sft"), stage=run / "sft")
+        found = {name: artefact_of_run(Path(config.run), name) for name in (TUNED, SFT)}
     for name, folder in config.models.items():
         if not name.isidentifier() or name in (*found, REWARD, COMPACTOR, "doors"):
             raise BadInput(f"models.{name}: expected a name of letters, digits and _ that nothing else has")
@@ -79,17 +106,20 @@ def generators(config: Serving) -> dict[str, Artefact]:
 def reward_model(config: Serving) -> Artefact | None:
     if config.reward != "run":
         return artefact(REWARD, config.reward)
-    if config.run == "none":
-        return None
-    return artefact(REWARD, str(Path(config.run) / "reward"), stage=Path(config.run) / "reward")
+    return None if config.run == "none" else artefact_of_run(Path(config.run), REWARD)
+
+
+def _absolute(path: str) -> str:
+    """Replicas may work elsewhere."""
+    return path if path == "none" else str(Path(path).resolve())
 
 
 def _deployment(kind: type, name: str) -> serve.Deployment:
     """With health checks that notice a silent replica within seconds, and a full queue that says so."""
     return serve.deployment(
         name=name,
-        health_check_period_s=2,
-        health_check_timeout_s=5,
+        health_check_period_s=1,
+        health_check_timeout_s=2,
         graceful_shutdown_timeout_s=2,
         max_ongoing_requests=256,
         max_queued_requests=256,

@@ -8,7 +8,8 @@ from rlhf_ray.durable import is_whole, read_manifest
 from rlhf_ray.models.loading import fingerprint, resolve
 from rlhf_ray.stages import CARD
 
-from serve.orders import version_of
+TUNED, SFT, REWARD = "tuned", "sft", "reward"
+PLACES = {TUNED: ("ppo", "policy"), SFT: ("sft",), REWARD: ("reward",)}  # of a run: a stage, and the model in it
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,17 @@ def artefact(name: str, folder: str, stage: Path | None = None) -> Artefact:
         check_stage(stage)
     place = resolve(folder)
     return Artefact(name, place, str(stage.resolve()) if stage else None, fingerprint(place))
+
+
+def artefact_of_run(run: Path, name: str) -> Artefact:
+    """What a finished run left under that name. Raises BadInput where it is missing, or not as the run left it."""
+    place = PLACES[name]
+    return artefact(name, str(run.joinpath(*place)), stage=run / place[0])
+
+
+def version_of(digest: str) -> str:
+    """What people call the model of that digest."""
+    return digest[:12]
 
 
 def check_stage(stage: Path) -> None:

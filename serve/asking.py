@@ -22,7 +22,7 @@ class Asking:
 
     async def answers(self, body: AskBody, person: str, key: str) -> dict[str, Any]:
         mark, seed = identity(None, person, key, body.model_dump_json() if key else "")
-        order, arms = Order(prompt_of(body), seed, as_trained=True), self._arms(body)
+        order, arms = Order(prompt_of(body), seed, as_trained=True), self._arms(body, person)
         said = await asyncio.gather(*(self.completions.said(arm, [order]) for arm in arms))
         each = [self.completions.given(arm, order, answer, mark) for arm, (answer,) in zip(arms, said, strict=True)]
         given = [replace(one, pair=mark if body.side_by_side else "") for (one,) in each]
@@ -31,9 +31,9 @@ class Asking:
         shown = [{"completion_id": one.name, "text": one.said.text} for one in given]
         return {"object": "answers", "prompt": order.asked, "answers": shown}
 
-    def _arms(self, body: AskBody) -> tuple[str, ...]:
+    def _arms(self, body: AskBody, person: str) -> tuple[str, ...]:
         if not body.side_by_side:
-            return (self.completions.arm(None),)
+            return (self.completions.arm(None, person),)
         if not set(SIDES) <= self.completions.speakers.keys():
             raise Refused(Refusal(400, f"expected a server of {' and '.join(SIDES)}", "side_by_side"))
         return SIDES

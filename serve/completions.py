@@ -12,12 +12,15 @@ from rlhf_ray.seeds import derive
 
 from serve import answers, errors
 from serve.answers import Header
+from serve.artefact import REWARD, Artefact
 from serve.errors import granted
 from serve.events import Events
 from serve.keeping import Given, Keeper
 from serve.orders import Answer, Load, Order, Refusal, Said
 from serve.reward import Pair, Verdict
 from serve.schemas import ChatBody, CompletionBody
+from serve.split import arm_of
+from serve.versions import Versions
 
 
 class Speaker(Protocol):
@@ -31,26 +34,36 @@ class Speaker(Protocol):
 
 
 class Judge(Protocol):
-    """A reward model, wherever it runs."""
+    """A reward model, wherever it runs, in the version that is asked."""
 
-    async def judge(self, pairs: list[Pair]) -> list[Verdict | Refusal]: ...
+    async def judge(self, model: Artefact, pairs: list[Pair]) -> list[Verdict | Refusal]: ...
 
 
 class Completions:
     """`speakers` by name, the default first. Without a `judge` there is no best_of, without a `keeper` nothing is kept.
 
-    `key` is always the client's idempotency key, or empty. Everything raises Refused.
+    `versions` says what is served: a request ends with the version that it began with. Those that name no model are
+    shared out by `split`, or else the default's. `key` is always the client's idempotency key, or empty. Everything
+    raises Refused.
     """
 
     def __init__(
-        self, speakers: Mapping[str, Speaker], judge: Judge | None, ids: CompletionIds, keeper: Keeper | None
+        self,
+        speakers: Mapping[str, Speaker],
+        judge: Judge | None,
+        ids: CompletionIds,
+        keeper: Keeper | None,
+        *,
+        versions: Versions,
+        split: Mapping[str, float],
     ) -> None:
         self.speakers, self.judge, self.ids, self.keeper = speakers, judge, ids, keeper
+        self.versions, self.split = versions, split
 
     async def answer(self, body: CompletionBody | ChatBody, person: str, key: str) -> dict[str, Any]:
         """The whole answer."""
         mark, seed = identity(body.seed, person, key, body.model_dump_json() if key else "")
-        arm, orders, chat = self.arm(body.model), orders_of(body, seed), isinstance(body, ChatBody)
+        arm, orders, chat = self.arm(body.model, person), orders_of(body, seed), isinstance(body, ChatBody)
         said = await self.said(arm, orders)
         given = [
             each
@@ -66,24 +79,25 @@ class Completions:
     async def begin(self, body: CompletionBody | ChatBody, person: str, key: str) -> AsyncIterator[str]:
         """The answer as server-sent events. Nothing is refused after the first of them."""
         mark, seed = identity(body.seed, person, key, body.model_dump_json() if key else "")
-        arm, (order,) = self.arm(body.model), orders_of(body, seed)
-        pieces = self.speakers[arm].stream(order)
+        arm, (order,) = self.arm(body.model, person), orders_of(body, seed)
+        pieces = self.speakers[arm].stream(replace(order, model=self.versions.now()[arm]))
         first = granted(await anext(pieces))
         none = replace(first, said=[Said(sample) for sample in range(order.samples)])
         header = Header("", arm, first.version, seed, isinstance(body, ChatBody))
         counted = bool(body.stream_options and body.stream_options.include_usage)
         return Events(header, self.given(arm, order, none, f"{mark}/0"), self.keep, counted=counted).of(first, pieces)
 
-    def arm(self, model: str | None) -> str:
-        """Who answers."""
-        name = model or next(iter(self.speakers))
+    def arm(self, model: str | None, person: str) -> str:
+        """Who answers this person."""
+        name = model or (arm_of(person, self.split) if self.split else next(iter(self.speakers)))
         if name not in self.speakers:
             raise errors.Refused(Refusal(404, f"expected one of the models {', '.join(self.speakers)}", "model"))
         return name
 
     async def said(self, arm: str, orders: Sequence[Order]) -> list[Answer]:
-        speaker = self.speakers[arm]
-        return [granted(each) for each in await asyncio.gather(*(speaker.complete(order) for order in orders))]
+        speaker, model = self.speakers[arm], self.versions.now()[arm]
+        asked = (speaker.complete(replace(order, model=model)) for order in orders)
+        return [granted(each) for each in await asyncio.gather(*asked)]
 
     def given(self, arm: str, order: Order, answer: Answer, mark: str) -> list[Given]:
         """What was said, under names that follow from the mark, the model and the place among the samples."""
@@ -102,7 +116,8 @@ class Completions:
             return given
         if not self.judge:
             raise errors.Refused(Refusal(400, "no reward model is served that could rank", "best_of"))
-        verdicts = await self.judge.judge([Pair(each.order.asked, each.said.text) for each in given])
+        pairs = [Pair(each.order.asked, each.said.text) for each in given]
+        verdicts = await self.judge.judge(self.versions.now()[REWARD], pairs)
         ranked = sorted(zip(map(granted, verdicts), given, strict=True), key=lambda each: -each[0].score)
         return [replace(each, verdict=verdict) for verdict, each in ranked[:count]]
 

@@ -10,12 +10,13 @@ from typing import Any
 from rlhf_ray.evaluation.votes import facts_of
 from rlhf_ray.feedback.reader import Reader
 
-from serve.artefact import Artefact
+from serve.artefact import REWARD
 from serve.asking import SIDES
 from serve.completions import Speaker
 from serve.keeping import looked_up
 from serve.latency import Latency
 from serve.orders import Load
+from serve.versions import Versions
 
 Facts = dict[str, Any]
 SHORT_S, PAUSES = 0.2, 10  # after a count that takes longer, the next one waits for ten times as long
@@ -36,11 +37,8 @@ class Dashboard:
     The reader is its own: a long count keeps no vote waiting.
     """
 
-    def __init__(
-        self, reader: Reader, speakers: Mapping[str, Speaker], reward: Artefact | None, latency: Latency
-    ) -> None:
-        self.reader, self.speakers, self.latency = reader, speakers, latency
-        self.judge = reward.version if reward else ""
+    def __init__(self, reader: Reader, speakers: Mapping[str, Speaker], versions: Versions, latency: Latency) -> None:
+        self.reader, self.speakers, self.versions, self.latency = reader, speakers, versions, latency
         self.counting = asyncio.Lock()
         self.counted = Counted(None, {}, 0)
 
@@ -51,10 +49,11 @@ class Dashboard:
         return {"object": "dashboard", "time": datetime.now(UTC).isoformat()} | self.counted.facts | await self._now()
 
     def _count(self, before: Counted) -> Counted:
-        begin = monotonic()
-        if begin < before.until or (state := self.reader.state()) == before.state:
+        begin, reward = monotonic(), self.versions.now().get(REWARD)
+        judge = reward.version if reward else ""
+        if begin < before.until or (state := (judge, self.reader.state())) == before.state:
             return before
-        facts = facts_of(self.reader.live_facts(), self.judge, SIDES)
+        facts = facts_of(self.reader.live_facts(), judge, SIDES)
         took = monotonic() - begin
         return Counted(state, facts, monotonic() + PAUSES * took if took > SHORT_S else 0)
 

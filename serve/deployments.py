@@ -1,8 +1,9 @@
 """The plain classes as deployments: what Ray Serve adds is batching, health, metrics and the way between processes."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from ray import serve
@@ -14,51 +15,104 @@ from starlette.types import ASGIApp
 
 from rlhf_ray.feedback.ledger import Ledger
 
-from serve.artefact import Artefact
-from serve.doors import doors
+from serve.artefact import REWARD, Artefact
+from serve.doors import Government, doors
 from serve.engine import Generation
 from serve.generator import Generator
 from serve.keys import Keys, check_exposed
 from serve.metrics import Requests, Speech, Verdicts
-from serve.orders import Refusal
+from serve.orders import Answer, Load, Order, Refusal
+from serve.processes import processes
+from serve.promotion import Promotion
+from serve.rehearsal import mistakes, try_generator, try_reward
 from serve.remote import Remote
 from serve.reward import Judging, Pair, Reward, Verdict
+from serve.shelf import Shelf
+from serve.versions import Versions
 
 READY_S = 5.0
 
 
-class GeneratorReplica(Generator):
-    """A generator that is counted."""
+class GeneratorReplica:
+    """A generator in the versions that are asked for, counted as one."""
 
-    def __init__(self, model: Artefact, config: Generation, threads: int) -> None:
+    def __init__(self, name: str, versions: Versions, config: Generation, threads: int) -> None:
         torch.set_num_threads(threads)
-        super().__init__(model, config)
-        self.speech = Speech(model.name)
+        self.name, self.versions, self.slots, self.speech = name, versions, config.slots, Speech(name)
+        self.shelf = Shelf(lambda model: Generator(model, config))
+        self.shelf.put(self.about())
 
-    def check_health(self) -> None:
-        super().check_health()
-        self.speech.look(self.engine)
+    def about(self) -> Artefact:
+        return self.versions.now()[self.name]
+
+    async def complete(self, order: Order) -> Answer | Refusal:
+        generator = await self.shelf.take(order.model or self.about())
+        return await generator.complete(order)
+
+    async def stream(self, order: Order) -> AsyncIterator[Answer | Refusal]:
+        generator = await self.shelf.take(order.model or self.about())
+        async for answer in generator.stream(order):
+            yield answer
+
+    async def load(self) -> Load:
+        """Of all versions together."""
+        loads = [await generator.load() for generator in list(self.shelf.held.values())]
+        return Load(self.slots, sum(load.taken for load in loads), sum(load.waiting for load in loads))
+
+    async def rehearse(self, model: Artefact, rollouts: Sequence[Pair]) -> str:
+        """What is wrong with a version that is to be served; empty where nothing is, and then it is at hand."""
+        with mistakes() as found:
+            found.append(await try_generator(await self.shelf.take(model), rollouts))
+        if found[0]:
+            await self.shelf.keep(self.about().digest, linger_s=0)
+        return found[0]
+
+    async def check_health(self) -> None:
+        """Raises RuntimeError where the engine has died or stands still. Versions that nobody needs are let go."""
+        if served := self.shelf.held.get(self.about().digest):
+            served.check_health()
+        self.speech.look([generator.engine for generator in self.shelf.held.values()])
+        await self.shelf.keep(self.about().digest)
 
     def __del__(self) -> None:
-        self.engine.close()
+        self.shelf.close()
 
 
 class RewardReplica:
     """A reward model that judges what comes close together in one go, beside the loop that takes it in."""
 
-    def __init__(self, model: Artefact, config: Judging, threads: int) -> None:
+    def __init__(self, versions: Versions, config: Judging, threads: int) -> None:
         torch.set_num_threads(threads)
-        self.reward, self.verdicts = Reward(model, config), Verdicts(model.name)
+        self.versions, self.verdicts = versions, Verdicts(REWARD)
+        self.shelf = Shelf(lambda model: Reward(model, config))
+        self.shelf.put(self.about())
 
     def about(self) -> Artefact:
-        return self.reward.about()
+        return self.versions.now()[REWARD]
+
+    async def judge(self, model: Artefact, pairs: list[Pair]) -> list[Verdict | Refusal]:
+        return await self._together((await self.shelf.take(model), pairs))
 
     @serve.batch(max_batch_size=16, batch_wait_timeout_s=0.002)
-    async def judge(self, asked: list[list[Pair]]) -> list[list[Verdict | Refusal]]:
-        together = [pair for pairs in asked for pair in pairs]
-        verdicts = iter(await asyncio.to_thread(self.reward.judge, together))
-        self.verdicts(len(together))
-        return [[next(verdicts) for _ in pairs] for pairs in asked]
+    async def _together(self, asked: list[tuple[Reward, list[Pair]]]) -> list[list[Verdict | Refusal]]:
+        verdicts: dict[Reward, Any] = {}
+        for reward in {reward for reward, _ in asked}:
+            pairs = [pair for each, pairs in asked if each is reward for pair in pairs]
+            verdicts[reward] = iter(await asyncio.to_thread(reward.judge, pairs))
+            self.verdicts(len(pairs))
+        return [[next(verdicts[reward]) for _ in pairs] for reward, pairs in asked]
+
+    async def rehearse(self, model: Artefact, rollouts: Sequence[Pair]) -> str:
+        """What is wrong with a version that is to be served; empty where nothing is, and then it is at hand."""
+        with mistakes() as found:
+            found.append(await asyncio.to_thread(try_reward, await self.shelf.take(model), rollouts))
+        if found[0]:
+            await self.shelf.keep(self.about().digest, linger_s=0)
+        return found[0]
+
+    async def check_health(self) -> None:
+        """Versions that nobody needs are let go."""
+        await self.shelf.keep(self.about().digest)
 
 
 @serve.ingress()
@@ -69,8 +123,11 @@ class Doors:
         self,
         speakers: Mapping[str, DeploymentHandle],
         judge: DeploymentHandle | None,
-        models: Mapping[str, Artefact],
-        reward: Artefact | None,
+        versions: Versions,
+        *,
+        promoted: Sequence[str],
+        runs: str,
+        split: Mapping[str, float],
         keys: str,
         ledger: str,
         compactor: DeploymentHandle | None,
@@ -79,7 +136,8 @@ class Doors:
         check_exposed(_get_global_client().http_config.host, keys)
         self.speakers = {name: Remote(handle) for name, handle in speakers.items()}
         self.judge = Remote(judge) if judge else None
-        self.models, self.reward, self.timeout_s = models, reward, timeout_s
+        self.versions, self.split, self.timeout_s = versions, split, timeout_s
+        self.promotion = Promotion(versions, Path(runs), promoted, self.rehearse)
         self.keys = None if keys == "none" else Keys.read(Path(keys))
         self.ledger = None if ledger == "none" else Ledger.open(Path(ledger), "doors")
         self.compactor = compactor  # nobody asks it for anything, but Serve must have it
@@ -93,14 +151,19 @@ class Doors:
         return doors(
             self.speakers,
             self.judge,
-            self.models,
-            reward=self.reward,
+            self.versions,
+            split=self.split,
+            govern=Government(self.promotion, processes),
             is_ready=self.is_ready,
             keys=self.keys,
             ledger=self.ledger,
             timeout_s=self.timeout_s,
             count=Requests(),
         )
+
+    async def rehearse(self, model: Artefact, rollouts: list[Pair]) -> list[str]:
+        remote = self.judge if model.name == REWARD and self.judge else self.speakers[model.name]
+        return await remote.rehearse(model, rollouts)
 
     async def is_ready(self) -> bool:
         everyone = [*self.speakers.values(), *([self.judge] if self.judge else [])]

@@ -1,6 +1,7 @@
 """The doors: one ASGI application that knows paths and schemas, and no model."""
 
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -14,7 +15,7 @@ from rlhf_ray.feedback.reader import Reader
 from rlhf_ray.feedback.secret import read_secret
 
 from serve import answers, errors
-from serve.artefact import Artefact
+from serve.artefact import REWARD, Artefact
 from serve.asking import Asking
 from serve.bodies import count_in, describe, idempotency_key, read, takes, user_in
 from serve.completions import Completions, Judge, Speaker
@@ -28,23 +29,34 @@ from serve.latency import Latency
 from serve.orders import Refusal
 from serve.pages import add_pages
 from serve.people import Visitors, person_in
-from serve.schemas import BODIES, AskBody, ChatBody, CompletionBody, VoteBody
+from serve.promotion import Promotion
+from serve.schemas import BODIES, AskBody, ChatBody, CompletionBody, PromoteBody, RollbackBody, VoteBody
 from serve.scores import Scores
+from serve.versions import Versions
+
+
+@dataclass(frozen=True)
+class Government:
+    """What an admin may see and do."""
+
+    promotion: Promotion
+    processes: Callable[[], Awaitable[list[dict[str, Any]]]]
 
 
 def doors(
     speakers: Mapping[str, Speaker],
     judge: Judge | None,
-    models: Mapping[str, Artefact],
+    versions: Versions,
     *,
-    reward: Artefact | None,
+    split: Mapping[str, float],
+    govern: Government,
     is_ready: Callable[[], Awaitable[bool]],
     keys: Keys | None,
     ledger: Ledger | None,
     timeout_s: float,
     count: Count,
 ) -> ASGIApp:
-    """The application, behind its gate. `models` are the speakers' and `reward` the judge's; its name is served too.
+    """The application, behind its gate. `versions` says what each of the speakers and the judge is now.
 
     Without a `ledger` nothing is kept, no votes are taken, and there are no pages.
     """
@@ -52,16 +64,17 @@ def doors(
     secret = read_secret(ledger.folder) if ledger else bytes(32)
     ids, latency, visitors = CompletionIds(secret), Latency(), Visitors(secret) if ledger else None
     keeper = Keeper(ledger, ids) if ledger else None
-    completions = Completions(speakers, judge, ids, keeper)
+    completions = Completions(speakers, judge, ids, keeper, versions=versions, split=split)
     _speak(app, completions)
-    _vote(app, Feedback(keeper, judge, reward) if keeper else None)
+    _vote(app, Feedback(keeper, judge, versions) if keeper else None)
     if ledger and visitors:
         add_pages(app, visitors.welcome)
         _ask(app, Asking(completions))
-        _show(app, Dashboard(Reader(ledger.folder), speakers, reward, latency))
-    if judge and reward:
-        _judge(app, Scores(judge, reward))
-    _name(app, models, reward)
+        _show(app, Dashboard(Reader(ledger.folder), speakers, versions, latency))
+    if judge:
+        _judge(app, Scores(judge, versions))
+    _name(app, versions)
+    _govern(app, govern)
     _watch(app, is_ready)
     _refuse(app)
     describe(app)
@@ -75,7 +88,8 @@ def doors(
 
 def _speak(app: FastAPI, completions: Completions) -> None:
     async def speak(request: Request, kind: type[CompletionBody] | type[ChatBody]) -> Response:
-        body, key, person = await read(request, kind), idempotency_key(request), person_in(request).name
+        body, key = await read(request, kind), idempotency_key(request)
+        person = person_in(request).speaking_for(body.user)
         if body.stream:
             events = await completions.begin(body, person, key)
             return StreamingResponse(events, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
@@ -144,21 +158,45 @@ def _show(app: FastAPI, dashboard: Dashboard) -> None:
         return JSONResponse(await dashboard.figures())
 
 
-def _name(app: FastAPI, models: Mapping[str, Artefact], reward: Artefact | None) -> None:
-    cards = {name: answers.card(model, "generator") for name, model in models.items()}
-    if reward:
-        cards[reward.name] = answers.card(reward, "reward")
+def _name(app: FastAPI, versions: Versions) -> None:
+    def card(model: Artefact) -> dict[str, Any]:
+        return answers.card(model, "reward" if model.name == REWARD else "generator")
 
     @app.get("/v1/models")
     async def list_models() -> Response:
         """What is served, the default first, with version and digest."""
-        return JSONResponse({"object": "list", "data": list(cards.values())})
+        return JSONResponse({"object": "list", "data": [card(model) for model in versions.now().values()]})
 
     @app.get("/v1/models/{name}")
     async def show_model(name: str) -> Response:
-        if name not in cards:
-            raise Refused(Refusal(404, f"expected one of {', '.join(cards)}", "model"))
-        return JSONResponse(cards[name])
+        models = versions.now()
+        if name not in models:
+            raise Refused(Refusal(404, f"expected one of {', '.join(models)}", "model"))
+        return JSONResponse(card(models[name]))
+
+
+def _govern(app: FastAPI, govern: Government) -> None:
+    @app.get("/admin/versions")
+    async def told() -> Response:
+        """What is served, what a rollback returns to, and every change."""
+        return JSONResponse(govern.promotion.told())
+
+    @app.get("/admin/processes")
+    async def processes() -> Response:
+        """Who serves: names and process ids."""
+        return JSONResponse({"object": "list", "data": await govern.processes()})
+
+    @app.post("/admin/promote", openapi_extra=takes(PromoteBody))
+    async def promote(request: Request) -> Response:
+        """Serve another run's tuned model, and its reward model; answered when every request gets them."""
+        body, key = await read(request, PromoteBody), idempotency_key(request)
+        return JSONResponse(await govern.promotion.promote(body.run, person_in(request).name, key))
+
+    @app.post("/admin/rollback", openapi_extra=takes(RollbackBody))
+    async def rollback(request: Request) -> Response:
+        """Serve what was served before the last promotion."""
+        await read(request, RollbackBody)
+        return JSONResponse(await govern.promotion.rollback(person_in(request).name, idempotency_key(request)))
 
 
 def _watch(app: FastAPI, is_ready: Callable[[], Awaitable[bool]]) -> None:

@@ -10,7 +10,7 @@ from rlhf_ray.data.tables import Row
 from rlhf_ray.feedback.completion_ids import Expired, Forged, check_age
 from rlhf_ray.feedback.entries import Completion, Vote
 
-from serve.artefact import Artefact
+from serve.artefact import REWARD, Artefact
 from serve.completions import Judge
 from serve.errors import Refused
 from serve.keeping import Keeper, looked_up
@@ -18,6 +18,7 @@ from serve.orders import Refusal
 from serve.pace import Pace
 from serve.reward import Pair, Verdict
 from serve.schemas import VoteBody
+from serve.versions import Versions
 
 LOG = logging.getLogger(__name__)
 VOTES_A_MINUTE = 60  # of a person, at one replica
@@ -28,8 +29,8 @@ UNKNOWN = Refusal(404, "completion_id: expected one that was given with a comple
 class Feedback:
     """Takes votes and shows people their own. Raises Refused."""
 
-    def __init__(self, keeper: Keeper, judge: Judge | None, reward: Artefact | None) -> None:
-        self.keeper, self.judge, self.reward = keeper, judge, reward
+    def __init__(self, keeper: Keeper, judge: Judge | None, versions: Versions) -> None:
+        self.keeper, self.judge, self.versions = keeper, judge, versions
         self.pace = Pace(VOTES_A_MINUTE)
 
     async def vote(self, body: VoteBody, person: str, key: str) -> dict[str, Any]:
@@ -38,7 +39,8 @@ class Feedback:
         if wait:
             raise Refused(Refusal(429, f"expected at most {VOTES_A_MINUTE} votes a minute", after_s=wait))
         completion = await self._completion(body.completion_id)
-        verdict = await self._verdict(completion)
+        reward = self.versions.now().get(REWARD)
+        verdict = await self._verdict(reward, completion)
         vote = Vote(
             vote_id=key or secrets.token_hex(16),
             completion_id=completion.completion_id,
@@ -47,7 +49,7 @@ class Feedback:
             comment=body.comment,
             score=verdict.score if verdict else completion.score,
             probability=verdict.probability if verdict else None,
-            judge=self.reward.version if verdict and self.reward else "",
+            judge=reward.version if verdict and reward else "",
             time=self.keeper.ledger.now(),
         )
         await self.keeper.append([vote])
@@ -72,13 +74,13 @@ class Feedback:
             raise Refused(Refusal(410, str(error), "completion_id")) from None
         return completion
 
-    async def _verdict(self, completion: Completion) -> Verdict | None:
+    async def _verdict(self, reward: Artefact | None, completion: Completion) -> Verdict | None:
         """None where no reward model is served, or it is too busy: a vote counts without it."""
-        if not self.judge:
+        if not self.judge or not reward:
             return None
         try:
             async with asyncio.timeout(JUDGED_WITHIN_S):
-                (verdict,) = await self.judge.judge([Pair(completion.prompt, completion.completion)])
+                (verdict,) = await self.judge.judge(reward, [Pair(completion.prompt, completion.completion)])
         except Exception:  # whatever is wrong with the reward model: it is the vote that counts
             LOG.warning("a vote is kept without the reward model's verdict", exc_info=True)
             return None

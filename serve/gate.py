@@ -22,11 +22,12 @@ BODY_S = 10.0  # longest wait for a body
 OPEN = {"/healthz", "/readyz", "/", "/dashboard", "/page"}
 GENERATING = {"/v1/completions", "/v1/chat/completions", "/v1/models", "/openapi.json"}
 VISITED: dict[str, KeyScope] = {"/page/answers": "generate", "/v1/feedback": "feedback"}  # a visitor needs no key
+GOVERNING = {"/dashboard/data", "/admin/versions", "/admin/processes", "/admin/promote", "/admin/rollback"}
 SCOPES: dict[str, KeyScope] = {
     **dict.fromkeys(BODIES, "score"),
     **dict.fromkeys(GENERATING, "generate"),
     **VISITED,
-    "/dashboard/data": "admin",
+    **dict.fromkeys(GOVERNING, "admin"),
 }
 
 

@@ -21,6 +21,7 @@ class Generator:
         self.engine = Engine(model.folder, config, self._deliver)
         self.tokenizer = self.engine.tokenizer
         self.loop: asyncio.AbstractEventLoop | None = None
+        self.open = 0  # orders
 
     def about(self) -> Artefact:
         return self.model
@@ -42,7 +43,7 @@ class Generator:
         try:
             return self._answer(begun, await whole)
         finally:
-            begun.cancel()
+            self._end(begun)
 
     async def stream(self, order: Order) -> AsyncIterator[Answer | Refusal]:
         """Some more of each sample, as it is said."""
@@ -62,7 +63,13 @@ class Generator:
                 left -= sum(piece.finish is not None for piece in joined)
                 yield self._answer(begun, joined)
         finally:
-            begun.cancel()
+            self._end(begun)
+
+    def is_idle(self) -> bool:
+        return not self.open
+
+    def close(self) -> None:
+        self.engine.close()
 
     def check_health(self) -> None:
         """Raises RuntimeError where the engine has died or stands still."""
@@ -76,9 +83,15 @@ class Generator:
         if isinstance(prompt, Refusal):
             return prompt
         try:
-            return self.engine.submit(order, prompt, receive, streams=streams)
+            ticket = self.engine.submit(order, prompt, receive, streams=streams)
         except Busy:
             return Refusal(429, f"{self.model.name}: as many wait as may wait; try again later")
+        self.open += 1
+        return ticket
+
+    def _end(self, ticket: Ticket) -> None:
+        ticket.cancel()
+        self.open -= 1
 
     def _refuse(self, order: Order) -> Refusal | None:
         most, slots = self.config.response_tokens, self.config.slots

@@ -1,5 +1,8 @@
 """What is counted, for Prometheus through Ray. Every label comes from a list of ours."""
 
+from collections.abc import Sequence
+from weakref import WeakKeyDictionary
+
 from ray.util.metrics import Counter, Gauge, Histogram
 
 from serve.engine import Engine
@@ -20,22 +23,24 @@ class Requests:
 
 
 class Speech:
-    """What an engine does."""
+    """What a model's engines do."""
 
     def __init__(self, model: str) -> None:
-        self.tags, self.counted = {"model": model}, 0
+        self.tags: dict[str, str] = {"model": model}
+        self.counted: WeakKeyDictionary[Engine, int] = WeakKeyDictionary()
         self.tokens = Counter("rlhf_tokens", "Tokens drawn.", tag_keys=("model",))
         self.taken = Gauge("rlhf_slots_taken", "Rows that speak.", tag_keys=("model",))
         self.waiting = Gauge("rlhf_rows_waiting", "Rows that wait for a slot.", tag_keys=("model",))
 
-    def look(self, engine: Engine) -> None:
-        """Record how things stand."""
-        drawn = engine.drawn
-        if drawn > self.counted:
-            self.tokens.inc(drawn - self.counted, tags=self.tags)
-        self.counted = drawn
-        self.taken.set(len(engine.rows), tags=self.tags)
-        self.waiting.set(engine.rows_waiting, tags=self.tags)
+    def look(self, engines: Sequence[Engine]) -> None:
+        """Record how things stand with all its versions."""
+        for engine in engines:
+            drawn, counted = engine.drawn, self.counted.get(engine, 0)
+            if drawn > counted:
+                self.tokens.inc(drawn - counted, tags=self.tags)
+            self.counted[engine] = drawn
+        self.taken.set(sum(len(engine.rows) for engine in engines), tags=self.tags)
+        self.waiting.set(sum(engine.rows_waiting for engine in engines), tags=self.tags)
 
 
 class Verdicts:

@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 
 from rlhf_ray.chat import as_prompt
 
+from serve.artefact import Artefact, version_of
+
 
 @dataclass(frozen=True)
 class Order:
@@ -11,7 +13,7 @@ class Order:
 
     `prompt` is a text, or the messages of a chat. `alternatives` is how many likeliest tokens are named at
     each place; None: tokens are not spelled at all. A text is read as it stands, or `as_trained`: through the model's
-    chat template, if it has one.
+    chat template, if it has one. `model` is the version that answers; None: the one that is served.
     """
 
     prompt: str | list[dict[str, str]]
@@ -23,6 +25,7 @@ class Order:
     stop: tuple[str, ...] = ()
     alternatives: int | None = None
     as_trained: bool = False
+    model: Artefact | None = None
 
     @property
     def asked(self) -> str:
@@ -94,11 +97,6 @@ class Answer:
     @property
     def version(self) -> str:
         return version_of(self.digest)
-
-
-def version_of(digest: str) -> str:
-    """What people call the model of that digest."""
-    return digest[:12]
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from serve.telling import Heard
 BUSY = Refusal(429, "as many wait as may wait; try again later")
 GONE = Refusal(503, "nobody is there who could answer; try again later")
 TRIES = 4  # processes that may die under one request
+REHEARSAL_S = 900.0  # to load a model and try it; whoever asked may have less patience
 
 
 class Remote:
@@ -44,9 +45,18 @@ class Remote:
             answer = await self._ask(lambda: self.handle.complete.remote(order))
         return self._noted(answer, before)
 
-    async def judge(self, pairs: Sequence[Pair]) -> Any:
-        verdicts = await self._ask(lambda: self.handle.judge.remote(list(pairs)))
+    async def judge(self, model: Artefact, pairs: Sequence[Pair]) -> Any:
+        verdicts = await self._ask(lambda: self.handle.judge.remote(model, list(pairs)))
         return [verdicts] * len(pairs) if isinstance(verdicts, Refusal) else verdicts
+
+    async def rehearse(self, model: Artefact, rollouts: Sequence[Pair]) -> list[str]:
+        """What each process finds wrong with a version when it has loaded and tried it; empty where nothing is."""
+        asked = self.handle.broadcast("rehearse", model, list(rollouts))
+        try:
+            found = await asked.results_async(timeout_s=REHEARSAL_S, return_exceptions=True)
+        except (TimeoutError, DeploymentUnavailableError):
+            return [f"expected every replica to have tried it within {REHEARSAL_S:g} s, but not all have"]
+        return [each if isinstance(each, str) else "a replica died while it tried it" for each in found]
 
     async def stream(self, order: Order) -> AsyncIterator[Answer | Refusal]:
         if not self.fullness.has_room(order.samples):

@@ -62,6 +62,12 @@ class Reward:
     def about(self) -> Artefact:
         return self.model
 
+    def is_idle(self) -> bool:
+        return True  # who judges holds it meanwhile, and nothing is to be stopped
+
+    def close(self) -> None:
+        """Nothing: its memory goes with it."""
+
     def judge(self, pairs: Sequence[Pair]) -> list[Verdict | Refusal]:
         """A verdict a pair, in their order; a refusal for one that is too long or empty."""
         found: dict[int, Verdict | Refusal] = {}

@@ -37,7 +37,7 @@ class Drawing(Body):
     seed: int | None = Field(None, ge=-MOST, lt=MOST, description="The same seed gives the same text.")
     stream: bool | None = Field(None, description="Tokens as they are said, by server-sent events.")
     stream_options: StreamOptions | None = None
-    user: Name | None = Field(None, description="Taken and not used.")
+    user: Name | None = Field(None, description="For whom it is: one of the people who stay with an arm.")
 
     @model_validator(mode="after")
     def _can_divide(self) -> Self:
@@ -140,6 +140,16 @@ class AskBody(Strict):
     side_by_side: bool = Field(False, description="Two answers, tuned and sft, in random order.")
 
 
+class PromoteBody(Strict):
+    run: Annotated[str, StringConstraints(min_length=1, max_length=1024, pattern=r"^[^\x00]*$")] = Field(
+        description="A finished run's folder, in the folder of runs that the server knows."
+    )
+
+
+class RollbackBody(Strict):
+    """Empty: there is one way back."""
+
+
 def many(texts: str | list[str]) -> list[str]:
     return [texts] if isinstance(texts, str) else texts
 
@@ -154,4 +164,6 @@ BODIES: dict[str, type[Strict]] = {
     "/rerank": RerankBody,
     "/v1/feedback": VoteBody,
     "/page/answers": AskBody,
+    "/admin/promote": PromoteBody,
+    "/admin/rollback": RollbackBody,
 }

@@ -1,16 +1,19 @@
 """The doors over a real engine and a real reward model, in one process: no Ray."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
 
-from serve.artefact import artefact
-from serve.doors import doors
+from serve.artefact import Artefact, artefact
+from serve.doors import Government, doors
 from serve.engine import Generation
 from serve.generator import Generator
+from serve.promotion import Promotion
 from serve.reward import Judging, Pair, Reward
+from serve.versions import Versions
 
 GENERATION = Generation(slots=8, prompt_tokens=32, response_tokens=24, queue=4)
 JUDGING = Judging(most_tokens=60, rows=8)
@@ -22,7 +25,7 @@ class Near:
     def __init__(self, reward: Reward) -> None:
         self.reward = reward
 
-    async def judge(self, pairs: list[Pair]) -> list[Any]:
+    async def judge(self, model: Artefact, pairs: list[Pair]) -> list[Any]:
         return self.reward.judge(pairs)
 
 
@@ -56,14 +59,29 @@ def generator(policy_folder: str) -> Iterator[Generator]:
 
 
 def application(generator: Generator, reward: Reward | None, **more: Any) -> Any:
+    """The doors of generators and a reward model, of each of which there is one version."""
+
+    async def unwell(model: Artefact, rollouts: list[Pair]) -> list[str]:
+        return ["nothing can be promoted here"]
+
+    speakers = more.pop("speakers", {"tuned": generator})
+    models = {name: speaker.about() for name, speaker in speakers.items()}
+    versions = Versions(models | ({"reward": reward.about()} if reward else {}))
+    govern = Government(Promotion(versions, Path(), list(versions.first), unwell), nobody)
+    return opened(speakers, Near(reward) if reward else None, versions, **{"govern": govern} | more)
+
+
+def opened(speakers: Any, judge: Any, versions: Versions, **more: Any) -> Any:
     async def ready() -> bool:
         return True
 
-    settings = {"is_ready": ready, "keys": None, "ledger": None, "timeout_s": 60, "count": Counted()} | more
-    speakers = settings.pop("speakers", {"tuned": generator})
-    models = {name: speaker.about() for name, speaker in speakers.items()}
-    judge = Near(reward) if reward else None
-    return doors(speakers, judge, models, reward=reward.about() if reward else None, **settings)
+    settings = {"split": {}, "is_ready": ready, "keys": None, "ledger": None, "timeout_s": 60, "count": Counted()}
+    return doors(speakers, judge, versions, **settings | more)
+
+
+async def nobody() -> list[dict[str, Any]]:
+    """No processes."""
+    return []
 
 
 def local(app: Any) -> TestClient:

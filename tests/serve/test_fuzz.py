@@ -29,6 +29,7 @@ PAIRS = st.lists(st.fixed_dictionaries({"prompt": ODD, "completion": ODD}), max_
 MESSAGES = st.lists(st.fixed_dictionaries({"role": st.sampled_from(["user", "tool"]), "content": ODD}), max_size=3)
 NEAR = {"prompt": ODD | st.lists(ODD, max_size=2), "input": ODD, "query": ODD, "text_1": ODD, "text_2": ODD}
 NEAR |= {"incident": ODD, "completion_id": ODD, "label": st.sampled_from([1, -1])}
+NEAR |= {"run": ODD | st.sampled_from(["..", "/", "a/../../b"])}
 NEAR |= {"documents": st.lists(ODD, max_size=3), "pairs": PAIRS, "messages": MESSAGES, "max_tokens": st.integers(0, 3)}
 
 

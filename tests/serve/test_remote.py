@@ -28,7 +28,7 @@ class Dying:
     def options(self, stream: bool) -> Any:
         return _Streams(self)
 
-    async def remote(self, order: Order) -> Answer | Refusal:
+    async def remote(self, order: Any, *more: Any) -> Answer | Refusal:
         if self.lives:
             self.lives.pop(0)
             raise self.death
@@ -71,7 +71,7 @@ def test_where_all_die_or_all_are_busy_it_is_said_once(generator: Generator) -> 
     async def answers(handle: Dying) -> tuple:
         remote = Remote(handle)  # type: ignore[arg-type]
         streamed = [answer async for answer in remote.stream(ORDER)]
-        return streamed, await remote.complete(ORDER), await remote.judge([])
+        return streamed, await remote.complete(ORDER), await remote.judge(None, [])  # type: ignore[arg-type]
 
     dead, busy = Dying(generator, [0] * 99), Dying(generator, [0] * 99, BackPressureError(1, 1))
     assert asyncio.run(answers(dead))[:2] == ([GONE], GONE)

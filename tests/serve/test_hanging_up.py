@@ -1,0 +1,63 @@
+"""S8: who hangs up stops paying, over real sockets; tokens are counted in the engine itself."""
+
+import random
+import socket
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+import uvicorn
+
+from tests.serve.conftest import application
+from tests.serve.served import free_port
+
+from serve.generator import Generator
+from serve.row import Ticket
+
+TIMES = 50
+
+
+@pytest.fixture
+def port(generator, reward) -> Iterator[int]:
+    port = free_port()
+    server = uvicorn.Server(uvicorn.Config(application(generator, reward), port=port, log_level="warning"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    yield port
+    server.should_exit = True
+    thread.join()
+
+
+def test_who_hangs_up_at_any_moment_costs_no_further_token(generator: Generator, port: int, monkeypatch) -> None:
+    let_go: list[tuple[int, float, Ticket]] = []
+    end = generator._end
+
+    def noted(ticket: Ticket) -> None:
+        end(ticket)
+        let_go.append((generator.engine.drawn, time.monotonic(), ticket))
+
+    monkeypatch.setattr(generator, "_end", noted)
+    chance, late, after = random.Random(0), [], []
+    for time_of in range(TIMES):
+        samples = 1 + time_of % 4
+        body = f'{{"prompt": "the quick", "seed": {time_of}, "n": {samples}, "stream": true}}'
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            client.sendall(
+                b"POST /v1/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+                + f"Content-Length: {len(body)}\r\n\r\n{body}".encode()
+            )
+            time.sleep(chance.uniform(0, 0.08))
+        closed = time.monotonic()
+        deadline = closed + 10
+        while len(let_go) <= time_of or generator.engine.rows:
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
+        drawn, when, _ = let_go[time_of]
+        late.append(max(0.0, when - closed))
+        after.append((generator.engine.drawn - drawn) / samples)
+    print(f"{TIMES} hang-ups: heard within {max(late) * 1000:.0f} ms, then {max(after):g} more token a sample")
+    assert max(after) <= 1
+    assert generator.is_idle()
