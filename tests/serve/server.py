@@ -13,10 +13,17 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 import yaml
 
 from rlhf_ray.client import Client, ServerError
 from tests.serve.served import ROOT, free_port, served
+
+CHAOS_S = "RLHF_RAY_CHAOS_S"
+# Whoever shares the machine, as CI does, cannot say whether it was the server that was late.
+in_seconds = pytest.mark.skipif(
+    CHAOS_S not in os.environ, reason=f"holds a server to seconds: {CHAOS_S}=60 where nothing else is at work"
+)
 
 
 def small(args: dict[str, Any], replicas: dict[str, int]) -> dict[str, Any]:

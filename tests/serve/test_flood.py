@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from .runs import save_run
-from .server import Crowd, Server, running, small
+from .server import Crowd, Server, in_seconds, running, small
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 LARGE = 200 * 2**20  # bytes
@@ -91,6 +91,7 @@ def pour(server: Server, *, chunked: bool) -> bytes:
             return b""
 
 
+@in_seconds
 @pytest.mark.parametrize("chunked", [False, True])
 def test_a_body_of_200_mb_costs_no_memory_and_stalls_nobody(server: Server, chunked: bool) -> None:
     honest = server.client()
@@ -130,6 +131,7 @@ async def hold(url: str, idle: int, slow: int, over: threading.Event, here: thre
         writer.close()
 
 
+@in_seconds
 def test_500_silent_connections_slow_nobody_down(server: Server) -> None:
     def p99() -> float:
         with Crowd(server, clients=4, tokens=8) as crowd:
