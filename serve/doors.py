@@ -196,7 +196,9 @@ def _govern(app: FastAPI, govern: Government) -> None:
     async def rollback(request: Request) -> Response:
         """Serve what was served before the last promotion."""
         await read(request, RollbackBody)
-        return JSONResponse(await govern.promotion.rollback(person_in(request).name, idempotency_key(request)))
+        if not (key := idempotency_key(request)):
+            raise Refused(Refusal(400, "expected an Idempotency-Key: two ways back are not one"))
+        return JSONResponse(await govern.promotion.rollback(person_in(request).name, key))
 
 
 def _watch(app: FastAPI, is_ready: Callable[[], Awaitable[bool]]) -> None:

