@@ -18,6 +18,7 @@ from serve.file import read
 from serve.front import settings
 
 USAGE = "python -m jobs.serve CONFIG"
+START_S = 600  # that the models may take to load; Ray itself would give up after 60
 
 
 def main() -> None:
@@ -32,7 +33,10 @@ def main() -> None:
         connect()
         options = schema.http_options
         client = serve_start(http_options=options.model_dump(), proxy_location=schema.proxy_location)
-        client.deploy_apps(schema, _blocking=True)
+        client.deploy_apps(schema)
+        for application in schema.applications:
+            client._wait_for_application_running(application.name, timeout_s=START_S)
+        client.wait_for_proxies_serving(wait_for_applications_running=True)
         print(f"serving on http://{options.host}:{options.port}; Ctrl-C ends it", file=sys.stderr, flush=True)
         try:
             while True:
