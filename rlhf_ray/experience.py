@@ -21,8 +21,8 @@ class PromptBatch(Batch):
 
     tokens: Int[Tensor, "B P"]
     mask: Bool[Tensor, "B P"]
-    sample: Int[Tensor, "B"]
-    group: Int[Tensor, "B"]
+    sample: Int[Tensor, " B"]
+    group: Int[Tensor, " B"]
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ class Rollout(Batch):
     tokens: Int[Tensor, "B R"]
     mask: Bool[Tensor, "B R"]
     logprobs: Float[Tensor, "B R"]
-    ended: Bool[Tensor, "B"]
-    version: Int[Tensor, "B"]
+    ended: Bool[Tensor, " B"]
+    version: Int[Tensor, " B"]
 
 
 @dataclass(frozen=True)
@@ -49,9 +49,9 @@ class ScoredRollout(Batch):
     """
 
     rollout: Rollout
-    score: Float[Tensor, "B"]
+    score: Float[Tensor, " B"]
     parts: Float[Tensor, "B K"]
-    clipped: Bool[Tensor, "B"]
+    clipped: Bool[Tensor, " B"]
     ref_logprobs: Float[Tensor, "B R"]
 
 

@@ -7,7 +7,9 @@ from torch import Tensor
 SMALLEST_SPREAD = 1e-8  # added to a group's standard deviation: equal rewards give advantages of 0, not of 0/0
 
 
-def group_relative(rewards: Float[Tensor, "B"], group: Int[Tensor, "B"], *, scale: bool = True) -> Float[Tensor, "B"]:
+def group_relative(
+    rewards: Float[Tensor, " B"], group: Int[Tensor, " B"], *, scale: bool = True
+) -> Float[Tensor, " B"]:
     """Reward minus the mean of its group, in the group's standard deviations (GRPO, arXiv:2402.03300).
 
     Without `scale` it stays in the reward's own unit (Dr. GRPO, arXiv:2503.20783): groups whose answers hardly differ
@@ -20,7 +22,7 @@ def group_relative(rewards: Float[Tensor, "B"], group: Int[Tensor, "B"], *, scal
     return centred.to(rewards.dtype)
 
 
-def leave_one_out(rewards: Float[Tensor, "B"], group: Int[Tensor, "B"]) -> Float[Tensor, "B"]:
+def leave_one_out(rewards: Float[Tensor, " B"], group: Int[Tensor, " B"]) -> Float[Tensor, " B"]:
     """Reward minus the mean of the other responses to its prompt (RLOO, arXiv:2402.14740).
 
     The baseline does not depend on the response itself, so the gradient stays unbiased. Raises ValueError where a group
@@ -43,14 +45,14 @@ def returns_to_go(rewards: Float[Tensor, "B R"], mask: Bool[Tensor, "B R"], *, g
     return returns
 
 
-def _mean(values: Float[Tensor, "B"], group: Int[Tensor, "B"]) -> Float[Tensor, "B"]:
+def _mean(values: Float[Tensor, " B"], group: Int[Tensor, " B"]) -> Float[Tensor, " B"]:
     """The mean of each row's group."""
     _, places = group.unique(return_inverse=True)
     sums = torch.zeros_like(values).index_add(0, places, values)
     return sums[places] / _sizes(group)
 
 
-def _sizes(group: Int[Tensor, "B"]) -> Int[Tensor, "B"]:
+def _sizes(group: Int[Tensor, " B"]) -> Int[Tensor, " B"]:
     """How many rows each row's group has."""
     _, places, counts = group.unique(return_inverse=True, return_counts=True)
     return counts[places]

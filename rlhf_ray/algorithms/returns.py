@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 def shape_rewards(
-    score: Float[Tensor, "B"], kl: Float[Tensor, "B R"], mask: Bool[Tensor, "B R"], kl_coef: float
+    score: Float[Tensor, " B"], kl: Float[Tensor, "B R"], mask: Bool[Tensor, "B R"], kl_coef: float
 ) -> Float[Tensor, "B R"]:
     """Minus the KL penalty at every token, plus the score at the last one.
 

@@ -77,7 +77,7 @@ def draw(curves: dict[str, Curve], path: Path) -> None:
     figure.savefig(path, format="svg", metadata={"Date": None})
 
 
-def _chance_of_best(count: int, n: int) -> Float[np.ndarray, "N"]:
+def _chance_of_best(count: int, n: int) -> Float[np.ndarray, " N"]:
     """How likely the i-th worst of `count` answers is the best of n drawn without replacement."""
     place = np.arange(1, count + 1)
     return np.where(place >= n, np.exp(_log_choose(place - 1, n - 1) - _log_choose(np.array(count), n)), 0.0)

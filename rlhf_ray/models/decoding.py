@@ -76,7 +76,7 @@ class Speakers:
         bias = causal_bias(mask, self.model.dtype)
         return self._ask(self.tokens[rows, left:], bias, positions(mask), self.room.at(rows, left, left))
 
-    def say(self, tokens: Int[Tensor, "b"]) -> Float[Tensor, "b V"]:
+    def say(self, tokens: Int[Tensor, " b"]) -> Float[Tensor, "b V"]:
         """Hear one more token of each row; logits of what follows it."""
         last = self.asked + self.said
         first = self.asked - int(self.lengths.max())
@@ -86,7 +86,7 @@ class Speakers:
         self.said += 1
         return logits
 
-    def leave(self, going: Bool[Tensor, "b"], *numbers: Tensor) -> tuple[Tensor, ...]:
+    def leave(self, going: Bool[Tensor, " b"], *numbers: Tensor) -> tuple[Tensor, ...]:
         """Let the rows that are not `going` leave: those at the end take their places. The same for `numbers`."""
         count = int(going.sum())
         if count == len(going):
@@ -119,8 +119,8 @@ def causal_bias(mask: Bool[Tensor, "B T"], dtype: torch.dtype) -> Float[Tensor, 
 
 
 def inverse_cdf(
-    logits: Float[Tensor, "B V"], uniform: Float[Tensor, "B"]
-) -> tuple[Int[Tensor, "B"], Float[Tensor, "B"]]:
+    logits: Float[Tensor, "B V"], uniform: Float[Tensor, " B"]
+) -> tuple[Int[Tensor, " B"], Float[Tensor, " B"]]:
     """The token at which the cumulated probability passes the number, and its log-probability.
 
     Probabilities have the precision of the logits; they are added up in float64, so that none of a large vocabulary is

@@ -13,8 +13,8 @@ LOGITS_AT_ONCE = 2**24  # 64 MiB in float32
 
 
 def likelihoods(
-    head: nn.Module, hidden: Float[Tensor, "N D"], tokens: Int[Tensor, "N"], temperature: float
-) -> tuple[Float[Tensor, "N"], Float[Tensor, "N"]]:
+    head: nn.Module, hidden: Float[Tensor, "N D"], tokens: Int[Tensor, " N"], temperature: float
+) -> tuple[Float[Tensor, " N"], Float[Tensor, " N"]]:
     """Log-probability of each token, and entropy (nats, without gradient) of what it was drawn from."""
     vocabulary, _ = head.get_parameter("weight").shape
     rows = max(1, LOGITS_AT_ONCE // vocabulary)
@@ -28,8 +28,8 @@ def likelihoods(
 
 
 def _likelihoods(
-    head: nn.Module, hidden: Float[Tensor, "n D"], tokens: Int[Tensor, "n"], temperature: float
-) -> tuple[Float[Tensor, "n"], Float[Tensor, "n"]]:
+    head: nn.Module, hidden: Float[Tensor, "n D"], tokens: Int[Tensor, " n"], temperature: float
+) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
     """Sums over the vocabulary are taken in float32, whatever the precision of the products."""
     everything = head(hidden).float().div(temperature).log_softmax(-1)
     with torch.no_grad():

@@ -34,13 +34,13 @@ class Packing:
     `empty` are the places without one of their own, and `shapes` says how many sequences of what length lie together.
     """
 
-    source: Int[Tensor, "M"]
-    back: Int[Tensor, "N"]
-    empty: Int[Tensor, "E"]
+    source: Int[Tensor, " M"]
+    back: Int[Tensor, " N"]
+    empty: Int[Tensor, " E"]
     shapes: list[tuple[int, int]]
 
     @classmethod
-    def of(cls, lengths: Int[Tensor, "B"]) -> "Packing":
+    def of(cls, lengths: Int[Tensor, " B"]) -> "Packing":
         """How sequences of these lengths, each at least 1, lie one behind the other in a row."""
         device, lengths = lengths.device, lengths.cpu()
         starts = lengths.cumsum(0) - lengths
@@ -97,8 +97,8 @@ class Packed:
     """What is left of a padded batch `B T` of tokens without its padding, and the place of each in its sequence."""
 
     mask: Bool[Tensor, "B T"]
-    tokens: Int[Tensor, "N"]
-    positions: Int[Tensor, "N"]
+    tokens: Int[Tensor, " N"]
+    positions: Int[Tensor, " N"]
     packing: Packing
 
     def unpack(self, values: Float[Tensor, "N ..."]) -> Float[Tensor, "B T ..."]:

@@ -34,8 +34,8 @@ def response_logprobs(
 
 
 def foretell(
-    model: PreTrainedModel, packed: Packed, places: Int[Tensor, "n"], temperature: float
-) -> tuple[Float[Tensor, "n"], Float[Tensor, "n"]]:
+    model: PreTrainedModel, packed: Packed, places: Int[Tensor, " n"], temperature: float
+) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
     """Log-probability of each token that follows one of the places, and entropy there."""
     hidden = read(model.base_model, packed).index_select(0, places)
     return likelihoods(model.get_output_embeddings(), hidden, packed.tokens[places + 1], temperature)
@@ -47,7 +47,7 @@ def side_by_side(rollout: Rollout) -> tuple[Int[Tensor, "B T"], Bool[Tensor, "B 
     return tokens, torch.cat([rollout.prompt.mask, rollout.mask], dim=1)
 
 
-def before_response(rollout: Rollout) -> Int[Tensor, "N"]:
+def before_response(rollout: Rollout) -> Int[Tensor, " N"]:
     """Among the tokens of the packed rollout, the place before each response token: where that is foretold."""
     is_response = torch.cat([torch.zeros_like(rollout.prompt.mask), rollout.mask], dim=1)
     return is_response[side_by_side(rollout)[1]].nonzero()[:, 0] - 1

@@ -59,15 +59,15 @@ class Scalar(nn.Module):
         packed = pack(tokens, mask)
         return packed.unpack(read(self.classifier.base_model, packed))
 
-    def read(self, packed: Packed) -> Float[Tensor, "N"]:
+    def read(self, packed: Packed) -> Float[Tensor, " N"]:
         """The normalised number at every token of a packed batch."""
         return (self._logits(packed) - self.mean) / self.std
 
-    def _logits(self, packed: Packed) -> Float[Tensor, "N"]:
+    def _logits(self, packed: Packed) -> Float[Tensor, " N"]:
         return self.classifier.score(read(self.classifier.base_model, packed))[:, 0].float()
 
 
-def response_scores(model: Scalar, rollout: Rollout, eos: int) -> Float[Tensor, "B"]:
+def response_scores(model: Scalar, rollout: Rollout, eos: int) -> Float[Tensor, " B"]:
     """The number at the end of each response.
 
     One that was cut off is read with the end-of-text token behind it, the form in which people rate cut-off texts.

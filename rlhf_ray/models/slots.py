@@ -40,7 +40,7 @@ class Slots:
         return logits
 
     @torch.inference_mode()
-    def say(self, tokens: Int[Tensor, "S"]) -> Float[Tensor, "S V"]:
+    def say(self, tokens: Int[Tensor, " S"]) -> Float[Tensor, "S V"]:
         """Every slot hears its next token; logits of what follows. What empty slots say is to be ignored."""
         self.bias[self.every, :, :, self.lengths] = 0.0
         logits = self._ask(tokens[:, None], self.bias, self.lengths[:, None], self.cache.writing(self.lengths))
@@ -66,10 +66,10 @@ class Slots:
 @torch.inference_mode()
 def draw(
     logits: Float[Tensor, "B V"],
-    uniform: Float[Tensor, "B"],
-    temperature: Float[Tensor, "B"],
-    top_p: Float[Tensor, "B"],
-) -> tuple[Int[Tensor, "B"], Float[Tensor, "B"]]:
+    uniform: Float[Tensor, " B"],
+    temperature: Float[Tensor, " B"],
+    top_p: Float[Tensor, " B"],
+) -> tuple[Int[Tensor, " B"], Float[Tensor, " B"]]:
     """The next token of each row and its log-probability, as `inverse_cdf` draws it; a temperature of 0 is greedy.
 
     The log-probability is that of the distribution that was drawn from; of a greedy token, that at temperature 1.
@@ -86,7 +86,7 @@ def draw(
     return drawn, likely
 
 
-def nucleus(logits: Float[Tensor, "B V"], top_p: Float[Tensor, "B"]) -> Float[Tensor, "B V"]:
+def nucleus(logits: Float[Tensor, "B V"], top_p: Float[Tensor, " B"]) -> Float[Tensor, "B V"]:
     """The logits with all but the likeliest tokens ruled out: the fewest whose probabilities add up to `top_p`."""
     ordered, order = logits.sort(dim=1, descending=True, stable=True)
     likely = ordered.softmax(1)
@@ -107,7 +107,7 @@ class _Slotted(Cache):
         self.slots, self.columns = slots, None
         return self
 
-    def writing(self, columns: Int[Tensor, "S"]) -> "_Slotted":
+    def writing(self, columns: Int[Tensor, " S"]) -> "_Slotted":
         self.columns = columns
         return self
 

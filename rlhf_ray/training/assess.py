@@ -129,12 +129,12 @@ ESTIMATORS: dict[str, Callable[[ScoredRollout, Estimates, Rewards, Returns], Exp
 }
 
 
-def _for_all_tokens(scored: ScoredRollout, old: Estimates, advantage: Float[Tensor, "B"]) -> Experience:
+def _for_all_tokens(scored: ScoredRollout, old: Estimates, advantage: Float[Tensor, " B"]) -> Experience:
     advantages = torch.where(scored.rollout.mask, advantage[:, None], 0.0)
     return Experience(scored.rollout, old, scored.ref_logprobs, advantages)
 
 
-def response_kl(scored: ScoredRollout, logprobs: Float[Tensor, "B R"] | None = None) -> Float[Tensor, "B"]:
+def response_kl(scored: ScoredRollout, logprobs: Float[Tensor, "B R"] | None = None) -> Float[Tensor, " B"]:
     """KL to the reference summed over each response, in nats: k1 on `logprobs`, by default those of who spoke."""
     own = scored.rollout.logprobs if logprobs is None else logprobs
     return kl_per_token(own, scored.ref_logprobs).mul(scored.rollout.mask).sum(1)

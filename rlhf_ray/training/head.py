@@ -26,7 +26,7 @@ def regression() -> LogisticRegression:
 def fit_head(
     scalar: Scalar,
     features: Float[np.ndarray, "N D"],
-    labels: Bool[np.ndarray, "N"],
+    labels: Bool[np.ndarray, " N"],
     weights: Sequence[float],
     differences: Float[np.ndarray, "M D"],
 ) -> None:

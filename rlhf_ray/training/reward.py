@@ -203,7 +203,7 @@ def _write_record(path: Path, counts: dict[str, int], training: RewardTraining, 
 @torch.no_grad()
 def raw_scores(
     scalar: Scalar, tokenizer: PreTrainedTokenizerBase, rows: list[Row], most_tokens: int
-) -> Float[Tensor, "N"]:
+) -> Float[Tensor, " N"]:
     """The log-odds of a thumb up for each `prompt, completion`, as the trainer reads them."""
     read = batches(scalar, tokenizer, rows, most_tokens)
     return torch.cat([at_last_token(scalar.raw(*batch), batch[1]).cpu() for batch in read])

@@ -36,11 +36,11 @@ class EnsembleScore:
         self.pessimism = pessimism
         self.eos = eos
 
-    def __call__(self, rollout: Rollout) -> Float[Tensor, "B"]:
+    def __call__(self, rollout: Rollout) -> Float[Tensor, " B"]:
         scores = torch.stack([response_scores(scalar, rollout, self.eos) for scalar in self.scalars])
         return pessimistic(scores, self.pessimism)
 
 
-def pessimistic(scores: Float[Tensor, "M B"], pessimism: float) -> Float[Tensor, "B"]:
+def pessimistic(scores: Float[Tensor, "M B"], pessimism: float) -> Float[Tensor, " B"]:
     """Mean less `pessimism` standard deviations of the members' scores of each response."""
     return scores.mean(0) - pessimism * scores.std(0, correction=0)

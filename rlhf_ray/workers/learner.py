@@ -350,6 +350,6 @@ def _explained_variance(experience: Experience) -> Metrics:
     if not (isinstance(experience, CriticExperience) and isinstance(experience.old, CriticEstimates)):
         return {}
     mask = experience.rollout.mask
-    returns: Float[Tensor, N] = experience.returns[mask]
+    returns: Float[Tensor, " N"] = experience.returns[mask]
     errors = returns - experience.old.values[mask]
     return {"val/explained_variance": float(1 - errors.var(correction=0) / (returns.var(correction=0) + 1e-8))}

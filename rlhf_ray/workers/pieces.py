@@ -7,7 +7,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 
-def cut(shares: Sequence[Int[Tensor, "b"]], lengths: Int[Tensor, "B"], most: int | None) -> list[list[Tensor]]:
+def cut(shares: Sequence[Int[Tensor, " b"]], lengths: Int[Tensor, " B"], most: int | None) -> list[list[Tensor]]:
     """Each rank's rows in pieces of at most `most` tokens, in order; a piece has at least one row.
 
     Ranks that share a model must come through it equally often. So all cut as often as the one that must most often,
@@ -22,7 +22,7 @@ def cut(shares: Sequence[Int[Tensor, "b"]], lengths: Int[Tensor, "B"], most: int
     ]
 
 
-def _greedy(rows: Int[Tensor, "b"], lengths: list[int], most: int) -> list[Tensor]:
+def _greedy(rows: Int[Tensor, " b"], lengths: list[int], most: int) -> list[Tensor]:
     sizes, tokens = [0], 0
     for length in lengths:
         if sizes[-1] and tokens + length > most:

@@ -32,7 +32,7 @@ from rlhf_ray.workers.reward_server import RewardFailed, Server
 MODEL = "model"  # the config's name for the run's own reward model
 FUNCTION = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 
-Score = Callable[[Rollout], Float[Tensor, "B"]]
+Score = Callable[[Rollout], Float[Tensor, " B"]]
 Texts = Callable[[list[str], list[str]], Sequence[float]]
 
 
@@ -126,7 +126,7 @@ class ModelScore:
         self.scalar = scalar
         self.eos = eos
 
-    def __call__(self, rollout: Rollout) -> Float[Tensor, "B"]:
+    def __call__(self, rollout: Rollout) -> Float[Tensor, " B"]:
         return response_scores(self.scalar, rollout, self.eos)
 
 
@@ -138,7 +138,7 @@ class TextScore:
         self.ask = ask
         self.tokenizer = tokenizer
 
-    def __call__(self, rollout: Rollout) -> Float[Tensor, "B"]:
+    def __call__(self, rollout: Rollout) -> Float[Tensor, " B"]:
         prompts = decode_prompts(self.tokenizer, rollout.prompt)
         completions = decode_responses(self.tokenizer, rollout)
         samples = rollout.prompt.sample.tolist()
