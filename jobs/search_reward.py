@@ -9,7 +9,7 @@ from rlhf_ray.evaluation.trials import conclude, rows_of, write_models, write_tr
 from rlhf_ray.feedback.lessons import Lessons
 from rlhf_ray.feedback.probes import read_probes
 from rlhf_ray.models.loading import context_length, fingerprint, load_tokenizer, resolve
-from rlhf_ray.runs import RunConfig
+from rlhf_ray.runs import Cluster, RunConfig
 from rlhf_ray.stages import Run, Stage, scratch_of
 from rlhf_ray.training.search import RESULT, Search, stage_of
 from rlhf_ray.training.space import reachable
@@ -23,11 +23,11 @@ READS = ("sft", "thumbs")
 
 
 def search_reward(run: Run, folder: Path) -> None:
-    search, seed = wanted(run.config), run.config.seed
+    (search, cluster), seed = wanted(run.config), run.config.seed
     task = task_of(run, search, scratch_of(folder).resolve() / "trials")
     has_raters = len({row.get("rater") for row in task.lessons.thumbs}) > 1
     space = reachable(search.space, has_base=run.config.sft != "none", has_raters=has_raters)
-    trials = search_space(task, search, space, seed)
+    trials = search_space(task, search, space, seed, grows=cluster.grows)
     again = confirm(task, search, trials, seed)
     write_trials(folder, rows_of(trials, {key: getattr(task.training, key) for key in space}))
     write_models(folder, task, trials, search.keep)
@@ -46,17 +46,17 @@ def task_of(run: Run, search: Search, folder: Path) -> Task:
     return Task(str(folder), backbones, config.first_training, config.adapters, *divided, search.threads_each)
 
 
-def wanted(config: RunConfig) -> Search:
+def wanted(config: RunConfig) -> tuple[Search, Cluster]:
     if config.search == "none":
         raise BadInput("search: expected a search, such as that of configs/reward/search.yaml, got none")
     if config.cluster == "none":
         raise BadInput("cluster: expected a cluster, since a search runs on Ray, got none")
-    return config.search
+    return config.search, config.cluster
 
 
 def stages_of(config: RunConfig) -> list[Stage]:
     """The search, and before it what it needs. How many trials run at once, and where, is none of its settings."""
-    search, base = wanted(config), fingerprint(config.base)
+    (search, _), base = wanted(config), fingerprint(config.base)
     settings = search.model_dump_json(exclude={"concurrent", "threads_each", "gpus_each"})
     outside = {"search": settings, "training": config.first_training.model_dump_json(), "base": base}
     own = Stage(stage_of(search.name), READS, ("lora", "sft"), search_reward, True, outside=lambda _: outside)

@@ -32,12 +32,13 @@ from rlhf_ray.training.trial import WORST, Case, Task, Trial, best_of, try_out
 LOSSES = 3  # of a trial's process before the trial counts as failed
 
 
-def search_space(task: Task, search: Search, space: Space, seed: int) -> list[Trial]:
+def search_space(task: Task, search: Search, space: Space, seed: int, *, grows: bool) -> list[Trial]:
     """Try out cases of the space, the run's own configuration first; the trials in order.
 
-    What an earlier attempt had done is taken from the records in the task's folder.
+    What an earlier attempt had done is taken from the records in the task's folder. On a cluster that grows, trials
+    wait for machines.
     """
-    _connect(search)
+    _connect(search, grows)
     begun = _begun(task, search.trials) or [{key: getattr(task.training, key) for key in space}]
     plan = {
         "search_alg": Suggestions(search, space, seed, begun),
@@ -108,12 +109,24 @@ class Told(tune.Callback):
         self.task.clear(self.keep)
 
 
-def _connect(search: Search) -> None:
+def check_trials(search: Search, *, grows: bool) -> None:
+    """Raises BadInput where the machines have no room for the trials, and no others will join."""
+    cluster = _cluster_of(search, grows)
+    check_room(cluster, [Seat(needs_of(cluster), labels={}, learns=False)] * search.concurrent, "search")
+
+
+def _connect(search: Search, grows: bool) -> None:
     """Anew, since Tune starts trials in the environment of the whole connection. Raises BadInput where seats lack."""
-    seats = Cluster(samplers=search.concurrent, threads_each=search.threads_each, gpus_each=search.gpus_each)
     disconnect()
-    connect(environment(seats))
-    check_room(seats, [Seat(needs_of(seats), labels={}, learns=False)] * search.concurrent, "search")
+    connect(environment(_cluster_of(search, grows)))
+    check_trials(search, grows=grows)
+
+
+def _cluster_of(search: Search, grows: bool) -> Cluster:
+    """A seat for each trial that runs beside others."""
+    return Cluster(
+        samplers=search.concurrent, threads_each=search.threads_each, gpus_each=search.gpus_each, grows=grows
+    )
 
 
 def _fit(task: Task, search: Search, told: Told, space: dict[str, Any], plan: dict[str, Any]) -> None:

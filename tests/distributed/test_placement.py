@@ -11,7 +11,9 @@ from ray.util.placement_group import placement_group_table
 from rlhf_ray.config import BadInput, check
 from rlhf_ray.distributed.connection import NoAnswer
 from rlhf_ray.distributed.placement import Machine, Seat, check_room, lack, machines, plan, reserve
+from rlhf_ray.distributed.search import check_trials
 from rlhf_ray.runs import RunConfig
+from rlhf_ray.training.search import Search
 
 LEARNS, SPEAKS = {"role": "learner"}, {"role": "sampler"}
 
@@ -161,6 +163,13 @@ def test_what_no_machine_has_is_said_at_once_and_waited_for_where_machines_join(
         (place,) = placement_group_table(reserved.at(0).placement_group)["bundles_to_node_id"].values()
         assert labels_of(place)["role"] == "nobody"
     cluster.remove_node(node)
+
+
+def test_a_search_waits_for_machines_where_its_run_does(cluster: Pretended) -> None:
+    search = Search(concurrent=100)
+    with pytest.raises(BadInput, match=r"search: need 100 CPUs \(100 seat\(s\) with threads_each=1\), have"):
+        check_trials(search, grows=False)
+    check_trials(search, grows=True)
 
 
 def test_machines_are_named_with_what_they_have(cluster: Pretended) -> None:
