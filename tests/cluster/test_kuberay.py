@@ -16,7 +16,7 @@ from rlhf_ray.distributed.placement import Machine, lack, plan
 from rlhf_ray.runs import RunConfig
 
 from .conftest import ROOT, misspelt, read
-from serve.app import REWARD, SFT, TUNED, Serving
+from serve.app import COMPACTOR, REWARD, SFT, TUNED, Serving
 from serve.keys import check_exposed
 
 FILES = ["kuberay/cluster.yaml", "kuberay/pipeline.yaml", "kuberay/serve.yaml"]
@@ -121,7 +121,7 @@ def test_what_is_served_is_what_serve_and_our_own_doors_take() -> None:
     schema = ServeDeploySchema.model_validate(yaml.safe_load(manifest["spec"]["serveConfigV2"]))
     (application,) = schema.applications
     serving = check(Serving, application.args, "args")
-    assert {deployment.name for deployment in application.deployments} == {"doors", TUNED, SFT, REWARD}
+    assert {deployment.name for deployment in application.deployments} == {"doors", TUNED, SFT, REWARD, COMPACTOR}
     check_exposed(schema.http_options.host, serving.keys)
     for pod in pods_of(manifest):
         mounts = {mount["mountPath"]: mount for mount in pod["containers"][0]["volumeMounts"]}
@@ -131,3 +131,39 @@ def test_what_is_served_is_what_serve_and_our_own_doors_take() -> None:
     shipped = ServeDeploySchema.model_validate(yaml.safe_load((ROOT / "configs" / "serve.yaml").read_text("utf-8")))
     assert application.import_path == shipped.applications[0].import_path
     assert serving.generation == check(Serving, shipped.applications[0].args, "args").generation
+
+
+def test_whoever_touches_the_ledger_sits_in_the_one_pod_that_has_its_disk() -> None:
+    manifest, claim = read("kuberay/serve.yaml"), read("kuberay/ledger.yaml")
+    assert (claim["kind"], claim["spec"]["accessModes"]) == ("PersistentVolumeClaim", ["ReadWriteOnce"])
+    (application,) = yaml.safe_load(manifest["spec"]["serveConfigV2"])["applications"]
+    seen = {each["name"]: each["ray_actor_options"]["label_selector"] for each in application["deployments"]}
+    assert seen["doors"] == seen[COMPACTOR] == {"role": "doors"}
+    assert {tuple(labels.items()) for labels in seen.values()} == {(("role", "doors"),), (("role", "models"),)}
+    groups = {group["labels"]["role"]: group for group in cluster_of(manifest)["workerGroupSpecs"]}
+    assert groups.keys() == {"doors", "models"}
+    assert groups["doors"]["minReplicas"] == groups["doors"]["maxReplicas"] == 1
+    assert manifest["spec"]["upgradeStrategy"] == {"type": "None"}, "a second pod would wait for the disk for ever"
+    for pod in pods_of(manifest):
+        (container,) = pod["containers"]
+        claims = {volume.get("persistentVolumeClaim", {}).get("claimName") for volume in pod["volumes"]}
+        mounts = {mount["mountPath"] for mount in container["volumeMounts"]}
+        has_ledger = pod is groups["doors"]["template"]["spec"]
+        assert (
+            (claim["metadata"]["name"] in claims)
+            == (str(Path(application["args"]["ledger"]).parent) in mounts)
+            == has_ledger
+        )
+
+
+def test_the_doors_pod_has_room_for_all_that_sit_there() -> None:
+    manifest = read("kuberay/serve.yaml")
+    (application,) = yaml.safe_load(manifest["spec"]["serveConfigV2"])["applications"]
+    for group in cluster_of(manifest)["workerGroupSpecs"]:
+        room = group["maxReplicas"] * float(group["template"]["spec"]["containers"][0]["resources"]["limits"]["cpu"])
+        most = [
+            each["ray_actor_options"]["num_cpus"] * each.get("autoscaling_config", {"max_replicas": 1})["max_replicas"]
+            for each in application["deployments"]
+            if each["ray_actor_options"]["label_selector"] == group["labels"]
+        ]
+        assert sum(most) <= room
