@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,24 +18,36 @@ ROOT = Path(__file__).parent.parent.parent
 
 
 def free_port() -> int:
-    """One that no connection of another process gets by chance before the server has it."""
-    for port in random.sample(range(20_000, 32_000), 100):
+    """One that no connection of another process gets by chance before the server has it, and no replica of doors."""
+    for port in random.sample(range(20_000, 30_000), 100):
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)):
                 return port
     raise AssertionError("expected a port below the ephemeral ones that nobody listens at, found none")
 
 
-def config_of(policy: str, reward: str, ledger: Path, port: int, **http: object) -> dict[str, Any]:
-    """As configs/serve.yaml, but for models without a run, and small."""
+def small(args: Mapping[str, Any], replicas: Mapping[str, int] | None = None, **http: object) -> dict[str, Any]:
+    """As configs/serve.yaml, but small, without what it serves; `replicas` are fixed for the deployments they name."""
     config = yaml.safe_load((ROOT / "configs" / "serve.yaml").read_text(encoding="utf-8"))
-    config["http_options"] |= {"port": port} | http
+    config["http_options"] |= {"port": free_port()} | http
     (application,) = config["applications"]
-    application["args"] |= {"run": "none", "models": {"tuned": policy, "sft": policy}, "reward": reward}
-    application["args"] |= {"ledger": str(ledger)}
-    application["args"]["generation"] = {"slots": 8, "prompt_tokens": 32, "response_tokens": 32, "queue": 8}
-    application["args"]["judging"] = {"most_tokens": 64, "rows": 8}
+    application["args"] |= {
+        "run": "none",
+        "ledger": "none",
+        "versions": "none",
+        "generation": {"slots": 8, "prompt_tokens": 32, "response_tokens": 32, "queue": 8},
+        "judging": {"most_tokens": 64, "rows": 8},
+    } | dict(args)
+    for deployment in application["deployments"]:
+        if count := (replicas or {}).get(deployment["name"]):
+            del deployment["autoscaling_config"]
+            deployment["num_replicas"] = count
     return config
+
+
+def models(policy: str, reward: str) -> dict[str, Any]:
+    """Arguments that serve models without a run: the same one twice, and a reward model."""
+    return {"models": {"tuned": policy, "sft": policy}, "reward": reward}
 
 
 @contextmanager

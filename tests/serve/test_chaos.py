@@ -14,8 +14,10 @@ import pytest
 from urllib3 import PoolManager
 from urllib3.exceptions import HTTPError
 
-from .runs import save_run
-from .server import CHAOS_S, Crowd, Server, in_seconds, running, small
+from tests.serve.crowd import Crowd
+from tests.serve.runs import save_run
+from tests.serve.served import small
+from tests.serve.server import CHAOS_S, Server, in_seconds, running
 
 SECONDS = float(os.environ.get(CHAOS_S, "18"))
 EACH_S = 6.0  # between two kills
@@ -50,7 +52,7 @@ def whole(server: Server) -> None:
 def test_replicas_are_killed_one_after_the_other(server: Server, tries: int) -> None:
     chance = random.Random(tries)
     victims = []
-    with Crowd(server, tries=tries) as crowd:
+    with Crowd(server.url, tries=tries) as crowd:
         end = time.monotonic() + SECONDS
         while time.monotonic() < end:
             victim = chance.choice(server.processes("replica"))
@@ -60,7 +62,7 @@ def test_replicas_are_killed_one_after_the_other(server: Server, tries: int) -> 
     print(f"replicas killed ({', '.join(victims)}), at most {tries - 1} retries: {crowd.told()}")
     whole(server)
     crowd.check_texts()
-    share = 1 - len(crowd.failed) / len(crowd.asked)
+    share = 1 - len(crowd.failed) / len(crowd.heard)
     assert share == 1 if tries > 1 else share >= 0.995, crowd.failed[:5]
     assert crowd.p99() <= 1
 
@@ -68,7 +70,7 @@ def test_replicas_are_killed_one_after_the_other(server: Server, tries: int) -> 
 @in_seconds
 def test_a_replica_that_stands_still_is_replaced(server: Server) -> None:
     victim = server.processes("replica", "tuned")[0]
-    with Crowd(server) as crowd:
+    with Crowd(server.url) as crowd:
         time.sleep(1)
         server.signal(victim, signal.SIGSTOP)
         begin = time.monotonic()
@@ -86,7 +88,7 @@ def test_a_replica_that_stands_still_is_replaced(server: Server) -> None:
 
 @in_seconds
 def test_nobody_misses_the_controller(server: Server) -> None:
-    with Crowd(server) as crowd:
+    with Crowd(server.url) as crowd:
         for _ in range(max(1, int(SECONDS / 15))):
             server.signal(server.processes("controller")[0], signal.SIGKILL)
             time.sleep(5)
@@ -122,7 +124,7 @@ def test_models_are_swapped_while_people_ask(server: Server) -> None:
     admin = server.client(4)
     first = admin.versions()["serving"]["models"]["tuned"]["version"]
     turns = [(0.0, 0.0, first)]  # when it was asked for, when it was answered, and the version from then on
-    with Crowd(server) as crowd:
+    with Crowd(server.url) as crowd:
         for run in ("run-2", "back", "run-2", "back"):
             time.sleep(2)
             asked = time.monotonic()
@@ -134,11 +136,11 @@ def test_models_are_swapped_while_people_ask(server: Server) -> None:
     assert not crowd.failed
     crowd.check_texts()
     assert [turn[2] for turn in turns[::2]] == [first] * 3 and turns[1][2] == turns[3][2] != first
-    for each in crowd.asked:
+    for each in crowd.heard:
         until = each.begin + each.seconds
         answered = [version for _, end, version in turns if end <= each.begin][-1]
         meanwhile = {version for begin, end, version in turns if begin < until and end > each.begin}
         assert each.version in {answered, *meanwhile}
     for number in range(crowd.clients):
-        heard = [each.version for each in crowd.asked if each.client == number]
+        heard = [each.version for each in crowd.heard if each.client == number]
         assert sum(one != other for one, other in pairwise(heard)) == len(turns) - 1, "no version came and went"

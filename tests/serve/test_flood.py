@@ -11,8 +11,10 @@ from contextlib import contextmanager
 import psutil
 import pytest
 
-from .runs import save_run
-from .server import Crowd, Server, in_seconds, running, small
+from tests.serve.crowd import Crowd
+from tests.serve.runs import save_run
+from tests.serve.served import small
+from tests.serve.server import Server, in_seconds, running
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 LARGE = 200 * 2**20  # bytes
@@ -134,7 +136,7 @@ async def hold(url: str, idle: int, slow: int, over: threading.Event, here: thre
 @in_seconds
 def test_500_silent_connections_slow_nobody_down(server: Server) -> None:
     def p99() -> float:
-        with Crowd(server, clients=4, tokens=8) as crowd:
+        with Crowd(server.url, clients=4, tokens=8) as crowd:
             time.sleep(10)
         assert not crowd.failed
         return crowd.p99()

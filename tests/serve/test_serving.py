@@ -13,7 +13,7 @@ from openai import BadRequestError, NotFoundError, OpenAI
 
 from rlhf_ray.client import Client, ServerError
 from rlhf_ray.feedback.sources import read_records
-from tests.serve.served import ROOT, config_of, free_port, served
+from tests.serve.served import ROOT, models, served, small
 
 PROMPT = "the quick"
 pytestmark = pytest.mark.timeout(900)
@@ -29,10 +29,9 @@ def url(
     policy_folder: str, reading_reward_folder: str, ledger: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[str]:
     """A server's address."""
-    port = free_port()
-    config = config_of(policy_folder, reading_reward_folder, ledger, port)
+    config = small(models(policy_folder, reading_reward_folder) | {"ledger": str(ledger)})
     with served(tmp_path_factory.mktemp("serving"), config):
-        yield f"http://127.0.0.1:{port}"
+        yield f"http://127.0.0.1:{config['http_options']['port']}"
 
 
 @pytest.fixture
@@ -115,7 +114,7 @@ def test_a_vote_is_given_changed_and_counted_once(url: str, ledger: Path, openai
 
 def test_it_refuses_to_start_where_others_could_reach_it(policy_folder, reading_reward_folder, tmp_path) -> None:
     path = tmp_path / "serve.yaml"
-    config = config_of(policy_folder, reading_reward_folder, tmp_path / "ledger", free_port(), host="0.0.0.0")  # noqa: S104
+    config = small(models(policy_folder, reading_reward_folder), host="0.0.0.0")  # noqa: S104
     path.write_text(yaml.safe_dump(config), encoding="utf-8")
     done = subprocess.run(
         [sys.executable, "-m", "jobs.serve", str(path)], cwd=ROOT, capture_output=True, text=True, check=False
