@@ -15,7 +15,7 @@ from rlhf_ray.distributed.connection import connect
 from jobs.door import was_help_asked
 from jobs.ending import guarded
 from serve.file import read
-from serve.front import settings
+from serve.front import check_free, settings
 
 USAGE = "python -m jobs.serve CONFIG"
 START_S = 600  # that the models may take to load; Ray itself would give up after 60
@@ -27,11 +27,13 @@ def main() -> None:
     if len(sys.argv) != 2:
         raise BadInput(f"expected {USAGE}, got {len(sys.argv) - 1} words")
     schema = read(sys.argv[1])
+    options = schema.http_options
+    if options.host and "RAY_ADDRESS" not in os.environ:  # a cluster's Serve may listen there already
+        check_free(options.host, options.port)
     with TemporaryDirectory(prefix="rlhf_ray-") as folder:
         for name, value in settings(Path(folder)).items():
             os.environ.setdefault(name, value)
         connect()
-        options = schema.http_options
         client = serve_start(http_options=options.model_dump(), proxy_location=schema.proxy_location)
         client.deploy_apps(schema)
         for application in schema.applications:

