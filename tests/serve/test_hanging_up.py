@@ -2,15 +2,13 @@
 
 import random
 import socket
-import threading
 import time
 from collections.abc import Iterator
 
 import pytest
-import uvicorn
 
 from tests.serve.conftest import application
-from tests.serve.served import free_port
+from tests.serve.listening import listening
 
 from serve.generator import Generator
 from serve.row import Ticket
@@ -20,15 +18,8 @@ TIMES = 50
 
 @pytest.fixture
 def port(generator, reward) -> Iterator[int]:
-    port = free_port()
-    server = uvicorn.Server(uvicorn.Config(application(generator, reward), port=port, log_level="warning"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    yield port
-    server.should_exit = True
-    thread.join()
+    with listening(application(generator, reward)) as url:
+        yield int(url.rpartition(":")[2])
 
 
 def test_who_hangs_up_at_any_moment_costs_no_further_token(generator: Generator, port: int, monkeypatch) -> None:

@@ -15,19 +15,14 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from rlhf_ray.config import BadInput, check
-from tests.serve.conftest import GENERATION, JUDGING, local, nobody, opened
+from rlhf_ray.config import BadInput
+from tests.serve.house import House, serving
 from tests.serve.runs import save_run
 
-from serve.app import Serving, build, versions_of
-from serve.artefact import Artefact
-from serve.deployments import GeneratorReplica, RewardReplica
-from serve.doors import Government
+from serve.app import build, versions_of
 from serve.errors import Refused
 from serve.generator import joined_by_sample
 from serve.orders import Order
-from serve.promotion import Promotion
-from serve.reward import Pair
 from serve.split import arm_of, check_split
 
 ASK = {"prompt": "the quick", "seed": 3, "max_tokens": 16}
@@ -44,46 +39,6 @@ def runs(tmp_path_factory: pytest.TempPathFactory, policy_folder: str) -> Path:
     save_run(folder / "no-number", policy_folder, seed=6, change=lambda model: model.lm_head.weight.fill_(math.nan))
     save_run(folder / "no-reward", policy_folder, seed=7, reward=False)
     return folder
-
-
-def serving(runs: Path, file: Path | str, run: str = "run-1", **more: Any) -> Serving:
-    args = {"run": str(runs / run), "runs": str(runs), "versions": str(file), "generation": GENERATION.model_dump()}
-    return check(Serving, args | {"judging": JUDGING.model_dump()} | more, "args")
-
-
-class House:
-    """What Ray Serve would run, in one process: the replicas of two generators and a reward model, and the doors."""
-
-    def __init__(self, config: Serving) -> None:
-        self.versions = versions_of(config)
-        self.replicas: dict[str, Any] = {
-            name: GeneratorReplica(name, self.versions, config.generation, 1) for name in ("tuned", "sft")
-        }
-        self.judge = RewardReplica(self.versions, config.judging, 1)
-        self.promotion = Promotion(self.versions, Path(config.runs), ["tuned", "reward"], self.rehearse)
-        self.config = config
-
-    async def rehearse(self, model: Artefact, rollouts: list[Pair]) -> list[str]:
-        replica = self.judge if model.name == "reward" else self.replicas[model.name]
-        return [await replica.rehearse(model, rollouts)]
-
-    def doors(self, **more: Any) -> TestClient:
-        govern = Government(self.promotion, nobody)
-        return local(opened(self.replicas, Unbatched(self.judge), self.versions, **{"govern": govern} | more))
-
-    def close(self) -> None:
-        for replica in self.replicas.values():
-            replica.shelf.close()
-
-
-class Unbatched:
-    """A reward model's replica, each of whose callers is answered alone: Ray Serve's batches want Ray Serve."""
-
-    def __init__(self, replica: RewardReplica) -> None:
-        self.replica = replica
-
-    async def judge(self, model: Artefact, pairs: list[Pair]) -> list[Any]:
-        return (await self.replica.shelf.take(model)).judge(pairs)
 
 
 @pytest.fixture
