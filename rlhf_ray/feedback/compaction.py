@@ -35,7 +35,7 @@ from rlhf_ray.feedback.index import Index
 from rlhf_ray.feedback.segments import SEGMENTS, demand_ledger, read_tail, sealed, segments
 
 LOCK = ".compactor.lock"
-SMALL_PART = 8 * 2**20  # bytes; a part below it takes up what is new of its day
+SMALL_PART = 2 * 2**20  # bytes; a part below it takes up what is new of its day, by way of memory
 AT_ONCE = 64 * 2**20  # bytes of segments that are held in memory
 
 

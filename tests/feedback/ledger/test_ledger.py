@@ -175,6 +175,27 @@ def test_a_last_entry_cut_at_any_byte_is_as_if_it_had_never_been(folder: Path) -
                 later.unlink()
 
 
+def test_replicas_of_one_name_leave_each_others_segments_alone_while_they_are_written(folder: Path) -> None:
+    with Ledger.open(folder, "doors") as first:
+        first.append(completion(1))
+        segment = first._segment
+        assert segment
+        torn = framed(completion(2))
+        os.write(segment._file, torn[:-7])  # in the middle of an append
+        with Ledger.open(folder, "doors") as second:
+            second.append(completion(3))
+            compact(folder)
+            os.write(segment._file, torn[-7:])
+            first.append(completion(4))
+            names = {"c1", "c2", "c3", "c4"}
+            assert Reader(folder).completions(names).keys() == names
+        os.write(segment._file, torn[:-7])  # and now it dies
+        kept = segment.path.stat().st_size - len(torn[:-7])
+    Ledger.open(folder, "doors").close()
+    assert segment.path.stat().st_size == kept
+    assert Reader(folder).completions(names).keys() == names
+
+
 def test_a_flipped_bit_costs_its_entry_and_no_other() -> None:
     entries = [framed(vote(number)) for number in range(3)]
     whole = [frame.data for frame in frames(b"".join(entries))]
