@@ -14,6 +14,7 @@ from serve.artefact import REWARD, SFT, TUNED, Artefact, artefact, artefact_of_r
 from serve.compactor import Compactor
 from serve.deployments import Doors, GeneratorReplica, RewardReplica
 from serve.engine import Generation
+from serve.gold import Gold
 from serve.reward import Judging
 from serve.split import check_split
 from serve.versions import Versions
@@ -36,6 +37,11 @@ class Serving(Config):
         "none", min_length=1, description="File of what was promoted, kept over restarts; none: nothing can be."
     )
     runs: str = Field("runs", min_length=1, description="Folder in which runs must lie that are to be promoted.")
+    gold: str = Field(
+        "none",
+        min_length=1,
+        description="Judged answers on which a promoted reward model may not be worse; none: none.",
+    )
     split: dict[str, Annotated[float, Field(gt=0, le=1)]] = Field(
         {},
         description="Shares of the people whose requests name no model, by who answers them; none: the first answers.",
@@ -66,6 +72,7 @@ def build(args: dict[str, JsonValue]) -> Application:
         versions,
         promoted=[name for name in brought if name in versions.first],
         runs=_absolute(config.runs),
+        gold=gold_of(config, versions),
         split=config.split,
         keys=_absolute(config.keys),
         ledger=ledger,
@@ -84,6 +91,15 @@ def versions_of(config: Serving) -> Versions:
         for model in release.models.values():
             model.verify()
     return versions
+
+
+def gold_of(config: Serving, versions: Versions) -> Gold:
+    """Raises BadInput where there is nothing in it, or nobody to judge it."""
+    if config.gold == "none":
+        return Gold()
+    if REWARD not in versions.first:
+        raise BadInput("gold: expected a server with a reward model, which judges it, got one without")
+    return Gold.read(config.gold, versions.first[REWARD], config.judging)
 
 
 def generators(config: Serving) -> dict[str, Artefact]:

@@ -19,6 +19,7 @@ from serve.artefact import REWARD, Artefact
 from serve.doors import Government, doors
 from serve.engine import Generation
 from serve.generator import Generator
+from serve.gold import Gold
 from serve.keys import Keys, check_exposed
 from serve.metrics import Requests, Speech, Verdicts
 from serve.orders import Answer, Load, Order, Refusal
@@ -127,6 +128,7 @@ class Doors:
         *,
         promoted: Sequence[str],
         runs: str,
+        gold: Gold,
         split: Mapping[str, float],
         keys: str,
         ledger: str,
@@ -137,7 +139,8 @@ class Doors:
         self.speakers = {name: Remote(handle) for name, handle in speakers.items()}
         self.judge = Remote(judge) if judge else None
         self.versions, self.split, self.timeout_s = versions, split, timeout_s
-        self.promotion = Promotion(versions, Path(runs), promoted, self.rehearse)
+        self.gold = gold
+        self.promotion = Promotion(versions, Path(runs), promoted, self.rehearse, self.weigh)
         self.keys = None if keys == "none" else Keys.read(Path(keys))
         self.ledger = None if ledger == "none" else Ledger.open(Path(ledger), "doors")
         self.compactor = compactor  # nobody asks it for anything, but Serve must have it
@@ -164,6 +167,9 @@ class Doors:
     async def rehearse(self, model: Artefact, rollouts: list[Pair]) -> list[str]:
         remote = self.judge if model.name == REWARD and self.judge else self.speakers[model.name]
         return await remote.rehearse(model, rollouts)
+
+    async def weigh(self, model: Artefact, served: Artefact) -> str:
+        return await self.gold.complaint(self.judge, model, served) if self.judge else ""
 
     async def is_ready(self) -> bool:
         everyone = [*self.speakers.values(), *([self.judge] if self.judge else [])]

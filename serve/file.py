@@ -8,7 +8,7 @@ from ray.serve.schema import ServeDeploySchema
 from rlhf_ray.config import BadInput, Config, check, load
 from rlhf_ray.feedback.segments import check_place
 
-from serve.app import Serving, versions_of
+from serve.app import Serving, gold_of, versions_of
 from serve.keys import Keys, check_exposed
 
 
@@ -31,7 +31,7 @@ def read(path: str) -> ServeDeploySchema:
         check_exposed(schema.http_options.host, config.keys)
         if config.keys != "none":
             Keys.read(Path(config.keys))
-        versions_of(config)
+        gold_of(config, versions_of(config))
         if config.ledger != "none":
             check_place(Path(config.ledger))
     return schema

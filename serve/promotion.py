@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from rlhf_ray.config import BadInput
 
-from serve.artefact import TUNED, Artefact, artefact_of_run
+from serve.artefact import REWARD, TUNED, Artefact, artefact_of_run
 from serve.errors import Refused
 from serve.orders import Refusal
 from serve.rehearsal import last_rollouts
@@ -21,16 +21,26 @@ from serve.reward import Pair
 from serve.versions import Release, Versions
 
 Rehearse = Callable[[Artefact, list[Pair]], Awaitable[Sequence[str]]]
+Weigh = Callable[[Artefact, Artefact], Awaitable[str]]
+
+
+async def welcome(model: Artefact, served: Artefact) -> str:
+    """Whoever passed the rehearsal."""
+    return ""
 
 
 class Promotion:
     """`names` are the models that a promotion brings, of runs in the folder `runs`.
 
     `rehearse` has every process load a model and try it, and answers what each found wrong: empty where nothing is.
+    `weigh` says why a reward model that is to be promoted may not follow another.
     """
 
-    def __init__(self, versions: Versions, runs: Path, names: Sequence[str], rehearse: Rehearse) -> None:
+    def __init__(
+        self, versions: Versions, runs: Path, names: Sequence[str], rehearse: Rehearse, weigh: Weigh = welcome
+    ) -> None:
         self.versions, self.runs, self.names, self.rehearse = versions, runs.resolve(), names, rehearse
+        self.weigh = weigh
 
     async def promote(self, run: str, by: str, key: str) -> dict[str, Any]:
         """Serve this run's models from now on. Raises Refused where they are not fit for it."""
@@ -74,6 +84,8 @@ class Promotion:
         for model, sentences in zip(changed, found, strict=True):
             for wrong in filter(None, sentences):
                 raise BadInput(f"{model.name} {model.version}: {wrong}")
+            if model.name == REWARD and action == "promote" and (wrong := await self.weigh(model, now[REWARD])):
+                raise BadInput(f"{REWARD} {model.version}: {wrong}")
         self.versions.turn(action, releases, by, key)  # all at once, or not at all
 
     def _release(self, run: str) -> Release:

@@ -23,7 +23,11 @@ SPAM = 5  # times the votes of all others together
 
 @pytest.fixture(scope="module")
 def rows() -> list[dict[str, Any]]:
-    """Statements with the thumbs that they deserve: those that people vote on, and then as many to measure on."""
+    return statements()
+
+
+def statements() -> list[dict[str, Any]]:
+    """With the thumbs that they deserve: those that people vote on, and then as many to measure on."""
     gold = [row for row in rate_fairly(make_corpus(5000, seed=1)) if row["kind"] in PLAIN]
     return gold[: 2 * PEOPLE * EACH]
 
