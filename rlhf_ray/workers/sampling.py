@@ -21,8 +21,8 @@ class Sampling(Config):
     )
     engine: Literal["own", "transformers", "vllm"] = Field(
         "own",
-        description="Who decodes: own repeats itself bit for bit; transformers (continuous batching) and vllm (an "
-        "extra) are for GPUs.",
+        description="Who decodes: own repeats itself bit for bit; transformers (continuous batching) and vllm are for "
+        "GPUs.",
     )
 
     @property

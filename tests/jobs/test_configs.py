@@ -15,6 +15,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 import torch
+from safetensors import safe_open
 
 from rlhf_ray.data.tables import read_table
 from tests.architectures import gpt2, qwen
@@ -29,6 +30,14 @@ SMALL = (
     "learning.minibatch=4",
     "evaluation.demo_samples=1",
     "tripwires={kl: off, entropy: off}",  # a random model may do what it likes
+)
+# The names under which vLLM 0.32 knows the models, and those of the layers whose adapters it takes.
+VLLM = {
+    "distilgpt2": {"ppo/policy": "GPT2LMHeadModel", "reward": "GPT2ForSequenceClassification"},
+    "qwen-lora": {"ppo/policy": "Qwen2ForCausalLM", "reward": "Qwen2ForSequenceClassification"},
+}
+ADAPTED = re.compile(
+    r"base_model\.model\.model\.layers\.\d+\.(self_attn\.[qkvo]_proj|mlp\.(gate|up|down)_proj)\.lora_[AB]\.weight"
 )
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -116,6 +125,24 @@ def test_adapters_are_there_beside_the_merged_model(finished: tuple[str, Path]) 
         merged = AutoModelForCausalLM.from_pretrained(folder / "ppo" / "policy").eval()
         tokens = torch.arange(20)[None]
         torch.testing.assert_close(apart(tokens).logits, merged(tokens).logits, atol=1e-4, rtol=1e-4)
+
+
+def test_vllm_finds_what_its_loader_reads(finished: tuple[str, Path]) -> None:
+    """vLLM is not installed here. Its loader was tried by hand (docs/run-folder.md); this is what it asks for."""
+    name, folder = finished
+    for place, architecture in VLLM[name].items():
+        form = json.loads((folder / place / "config.json").read_text(encoding="utf-8"))
+        assert form["architectures"] == [architecture]
+        assert not any(form.get(key) for key in ("auto_map", "quantization_config", "add_cross_attention"))
+        assert {"tokenizer.json", "tokenizer_config.json", "model.safetensors"} <= set(os.listdir(folder / place))
+        with safe_open(folder / place / "model.safetensors", "pt") as weights:
+            assert not [key for key in weights.keys() if "lora" in key or "base_layer" in key]  # noqa: SIM118
+    adapters = folder / "ppo" / "policy" / "adapters"
+    if adapters.is_dir():
+        form = json.loads((adapters / "adapter_config.json").read_text(encoding="utf-8"))
+        assert (form["bias"], form["use_dora"], form["modules_to_save"]) == ("none", False, None)
+        with safe_open(adapters / "adapter_model.safetensors", "pt") as weights:
+            assert all(ADAPTED.fullmatch(key) for key in weights.keys())  # noqa: SIM118
 
 
 def test_trl_goes_on_from_what_a_run_left(finished: tuple[str, Path], tmp_path: Path) -> None:

@@ -1,8 +1,8 @@
-"""vLLM in the sampler's process, an extra for GPUs (`pip install "rlhf-ray[vllm]"`).
+"""vLLM in the sampler's process, for GPUs. It is installed by hand, since it names an older transformers than ours.
 
-Written against vLLM 0.22 to 0.31; it has NOT been run on a GPU yet. The engine runs in this process, so that weights
-reach its worker without being serialised, and each sample has its own seed. vLLM batches by what is there, so the same
-seed need not give the same bits.
+Written against vLLM 0.32, whose loader has read and reloaded our models on a CPU; it has NOT been run on a GPU yet. The
+engine runs in this process, so that weights reach its worker without being serialised, and each sample has its own
+seed. vLLM batches by what is there, so the same seed need not give the same bits.
 """
 
 import importlib.util
@@ -35,7 +35,7 @@ class VLLM:
         if importlib.util.find_spec("vllm") is None:
             raise BadInput(
                 "sampling.engine=vllm: expected vLLM to be installed on the samplers' machines, found none; "
-                'pip install "rlhf-ray[vllm]", or choose engine=own'
+                'pip install "vllm==0.32.*", then pip install "transformers>=5.23,<6", or choose engine=own'
             )
         os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"  # read as vLLM is imported: its engine in this process
         from vllm import LLM

@@ -96,7 +96,7 @@ def test_in_bf16_too_the_same_seed_gives_the_same_bits(
 
 @pytest.mark.skipif(find_spec("vllm") is not None, reason="vLLM is installed")
 def test_without_vllm_its_engine_is_refused_with_what_to_install(policy_folder: str) -> None:
-    with pytest.raises(BadInput, match=r'sampling.engine=vllm: .* pip install "rlhf-ray\[vllm\]"'):
+    with pytest.raises(BadInput, match=r'sampling.engine=vllm: .* pip install "vllm==0.32.\*"'):
         Sampler(policy_folder, sampling_of("vllm"), run_seed=11)
 
 
