@@ -30,6 +30,13 @@ SMALL = {
 }
 
 
+# Where a user keeps secrets that the code, or a library under it, reads.
+SECRETS = {
+    name: f"canary-{name.lower()}-7f3a"
+    for name in ("HF_TOKEN", "AWS_SECRET_ACCESS_KEY", "WANDB_API_KEY", "RLHF_RAY_KEY")
+}
+
+
 def write_config(folder: Path, **more) -> Path:
     folder.mkdir(exist_ok=True)
     path = folder / "run.yaml"
@@ -52,9 +59,18 @@ def metrics(run: Path) -> list[dict]:
 def finished(tmp_path_factory):
     """A config and its finished run."""
     config = write_config(tmp_path_factory.mktemp("pipeline"))
-    done = call("pipeline", config)
+    done = call("pipeline", config, **SECRETS)
     assert done.returncode == 0, done.stderr[-3000:]
+    (config.parent / "said").write_text(done.stdout + done.stderr, encoding="utf-8")
     return config, config.parent / "run" / "seed-5"
+
+
+def test_no_secret_of_the_environment_is_in_what_a_run_leaves_or_says(finished):
+    config, run = finished
+    files = [path for path in config.parent.rglob("*") if path.is_file()]
+    assert config.parent / "said" in files and run / "ppo" / "metrics.jsonl" in files and len(files) > 40
+    told = {path: [name for name, value in SECRETS.items() if value.encode() in path.read_bytes()] for path in files}
+    assert not {path: names for path, names in told.items() if names}
 
 
 def test_the_reward_model_is_checked_for_over_optimisation(finished):

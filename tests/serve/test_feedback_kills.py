@@ -20,7 +20,7 @@ from tests.serve.crowd import Crowd
 from tests.serve.served import models, small
 from tests.serve.server import Server, running
 
-KILLS = int(os.environ.get("RLHF_RAY_FEEDBACK_KILLS", "8"))
+KILLS = int(os.environ.get("RLHF_RAY_FEEDBACK_KILLS", "6"))
 ORDER = [*["doors", "compactor"] * 2, "driver", *["compactor", "doors"] * 2]  # with a driver all begins anew
 
 
