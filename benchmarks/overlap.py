@@ -2,8 +2,9 @@
 
 First stand-ins whose rollout and whose update cost the same, once as waiting and once as matrix products on one thread:
 what the loop itself can bring. Then the real models: the shipped base, and a reward model made from it that nobody
-trained, which costs what a trained one costs. There lead 0 has both cores in turn, lead 1 one for each side. The two
-take turns, A B A B; seconds are of the iterations after the second. Written to `benchmarks/results/overlap.md`.
+trained, which costs what a trained one costs. There lead 0 has both cores in turn; lead 1 has one for each side, or
+both for both, where who speaks leaves them to who learns. The leads take turns, A B A B; seconds are of the iterations
+after the second. Written to `benchmarks/results/overlap.md`.
 """
 
 import sys
@@ -11,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
@@ -38,6 +40,7 @@ from rlhf_ray.weights import LocalWeights, Weights, pack
 COST = 0.5  # seconds of a stand-in's rollout, and of its update
 STEPS, ROUNDS, WARM = 12, 2, 2
 COLUMNS = ("workers", "lead 0, s an iteration", "lead 1, s an iteration", "times as fast")
+THREADS = {"a core for each side": 1, "both for both": 2}  # of every actor with lead 1; with lead 0 they have two
 Workers = tuple[Any, Any, Any]
 Spend = Callable[[], None]
 
@@ -168,14 +171,15 @@ def main(path: str, *words: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         reward = untrained_reward(resolve(config.base), folder)
 
-        def of_models(lead: int) -> list[float]:
-            threads = f"cluster.threads_each={1 if lead else 2}"
-            own = load(RunConfig, path, [*words, f"ppo.lead={lead}", threads])
+        def of_models(lead: int, threads: int) -> list[float]:
+            own = load(RunConfig, path, [*words, f"ppo.lead={lead}", f"cluster.threads_each={threads if lead else 2}"])
             with models(own, reward) as workers:
                 ppo = own.ppo.model_copy(update={"steps": min(own.ppo.steps, STEPS)})
                 return seconds(workers, ppo, own.returns, stream(ppo.episodes))
 
-        rows.append(compare(f"the real ones, {config.ppo.episodes} episodes", of_models))
+        for name, threads in THREADS.items():
+            named = f"the real ones, {config.ppo.episodes} episodes, {name}"
+            rows.append(compare(named, partial(of_models, threads=threads)))
     versions = {name: version(name) for name in ("torch", "transformers", "ray")}
     write("overlap", [path, *words], {"versions": versions}, [*head(COLUMNS), *rows])
 

@@ -77,11 +77,11 @@ def alone(precision: str, threads: int) -> Variant:
 
 
 def on_ray(lead: int, precision: str) -> Variant:
-    return ours(f"Ray, lead {lead}", precision, 2, f"cluster.threads_each={2 - lead}", f"ppo.lead={lead}")
+    return ours(f"Ray, lead {lead}", precision, 2, "cluster.threads_each=2", f"ppo.lead={lead}")
 
 
 def two_of_each(name: str, precision: str) -> Variant:
-    """Two actors of every role with a thread each, which share out the episodes of an iteration."""
+    """Two workers of every role with a thread each, which share out the episodes of an iteration."""
     roles, half = ("samplers", "scorers", "learners"), SIZES[name].episodes // 2
     shared = [f"cluster.{role}=2" for role in roles] + [f"{section}.rows={half}" for section in ("sampling", "scoring")]
     return ours("Ray, two of each", precision, 2, "cluster.threads_each=1", *shared)

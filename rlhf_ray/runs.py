@@ -33,7 +33,8 @@ Searched = Annotated[str, StringConstraints(pattern=r"^search:[\w-]+$")]
 class Cluster(Config):
     """How many actors of each role, and what each may use.
 
-    Roles that take turns share their seats. Where rollouts are begun ahead, learners have seats of their own.
+    Roles that take turns share their seats. Where rollouts are begun ahead, learners have seats of their own, if there
+    is room.
     """
 
     samplers: int = Field(1, ge=1, description="Actors that generate rollouts.")
@@ -135,7 +136,6 @@ class RunConfig(Config):
                 f"cluster.learners: expected at most {smallest}, the episodes of the smallest minibatch, got {learners}"
             )
         if self.cluster != "none":
-            self._can_fit(self.cluster)
             self._can_place(self.cluster)
             if self.cluster.shard:
                 self._can_shard(learners)
@@ -180,15 +180,6 @@ class RunConfig(Config):
                     f"scoring.rewards.{name}.members: expected 1 without reward=search:NAME, whose best models they "
                     f"are, got {reward.members}"
                 )
-
-    def _can_fit(self, cluster: Cluster) -> None:
-        """What training takes alone must not be more than what all seats take together, which is what is checked."""
-        most = self.seats * cluster.threads_each // cluster.learners
-        if cluster.fitting_threads > most:
-            raise ValueError(
-                f"cluster.fit_threads: expected at most {most}, a learner's part of all seats' threads, "
-                f"got {cluster.fitting_threads}"
-            )
 
     def _can_place(self, cluster: Cluster) -> None:
         """A seat's GPUs must be such as can be given, and a label must have a seat that it chooses the machine of."""
@@ -241,12 +232,12 @@ class RunConfig(Config):
 
     @property
     def first_learning_seat(self) -> int:
-        """Learners take turns with the others on the first seats, but not where rollouts are begun ahead."""
+        """Learners take turns with the others on the first seats; where rollouts are begun ahead they sit behind."""
         return self.speaking_seats if self.ppo.lead else 0
 
     @property
     def seats(self) -> int:
-        """Places for one actor of each role that takes turns there."""
+        """Places for one worker of each role that takes turns there, if there is room for all."""
         learners = 1 if self.cluster == "none" else self.cluster.learners
         return max(self.speaking_seats, self.first_learning_seat + learners)
 

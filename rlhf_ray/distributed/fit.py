@@ -17,7 +17,7 @@ import torch
 from rlhf_ray.alarm import Tripped
 from rlhf_ray.config import BadInput
 from rlhf_ray.distributed.connection import connect, environment
-from rlhf_ray.distributed.placement import check_room, plan
+from rlhf_ray.distributed.placement import Seat, check_room
 from rlhf_ray.runs import Cluster, RunConfig
 from rlhf_ray.stages import scratch_of
 from rlhf_ray.training.savepoints import OnDisk
@@ -38,7 +38,7 @@ def fit(work: Callable[..., None], arguments: dict[str, Any], config: RunConfig,
         work(**arguments, folder=str(folder), savepoints=OnDisk(scratch / "savepoints"))
         return
     connect()
-    check_room(config.cluster, plan(config, config.cluster))
+    _check_room(config.cluster)
     threads, storage = config.cluster.fitting_threads, scratch / "ray-train"
     storage.mkdir(parents=True, exist_ok=True)
 
@@ -92,6 +92,13 @@ class Reported:
     def has_result(self) -> bool:
         """Whether the job was killed when the work was done already."""
         return self._newest is not None and (self._newest / RESULT).is_dir()
+
+
+def _check_room(cluster: Cluster) -> None:
+    """Raises BadInput where the cluster is too small."""
+    needs = {"CPU": cluster.fitting_threads, "GPU": cluster.gpus_each}
+    threads = "fit_threads" if cluster.fit_threads else "threads_each"
+    check_room(cluster, [Seat(needs, cluster.learn_on, learns=True)] * cluster.learners, threads=threads)
 
 
 def _trainer(

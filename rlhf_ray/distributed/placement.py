@@ -12,8 +12,6 @@ from rlhf_ray.config import BadInput
 from rlhf_ray.distributed.connection import wait_for
 from rlhf_ray.runs import Cluster, RunConfig
 
-FIELDS = {"CPU": "threads_each", "GPU": "gpus_each"}
-
 
 @dataclass(frozen=True)
 class Seat:
@@ -41,13 +39,23 @@ class Machine:
         return min(rooms)
 
 
-def plan(config: RunConfig, cluster: Cluster) -> list[Seat]:
-    """The seats of a run, by their numbers."""
-    needs = needs_of(cluster)
-    learning = range(config.first_learning_seat, config.first_learning_seat + cluster.learners)
+def plan(config: RunConfig, cluster: Cluster, there: Sequence[Machine]) -> list[Seat]:
+    """The seats of a run, by their numbers, on the machines that are there.
+
+    Learners that improve while others speak have seats of their own. Where only CPUs are shared and there is no room
+    for those, they sit with the others, who then leave the cores to them.
+    """
+    own = _plan(cluster, config.speaking_seats, config.first_learning_seat)
+    can_share = not (cluster.gpus_each or cluster.learn_on or cluster.speak_on or cluster.grows)
+    return _plan(cluster, config.speaking_seats, 0) if can_share and lack(own, there) else own
+
+
+def _plan(cluster: Cluster, speaking: int, first: int) -> list[Seat]:
+    """Those who speak sit on the first seats, and learners from number `first` on."""
+    needs, learning = needs_of(cluster), range(first, first + cluster.learners)
     return [
         Seat(needs, cluster.learn_on if number in learning else cluster.speak_on, number in learning)
-        for number in range(config.seats)
+        for number in range(max(speaking, learning.stop))
     ]
 
 
@@ -62,18 +70,20 @@ def machines() -> list[Machine]:
     return [Machine(node["NodeID"], node["NodeManagerAddress"], node["Resources"], node["Labels"]) for node in alive]
 
 
-def check_room(cluster: Cluster, seats: Sequence[Seat], section: str = "cluster") -> None:
-    """Raises BadInput, naming the config's section, where the machines together have no room for all seats.
+def check_room(
+    cluster: Cluster, seats: Sequence[Seat], section: str = "cluster", threads: str = "threads_each"
+) -> None:
+    """Raises BadInput, naming the config's section and key, where the machines together have no room for all seats.
 
     Nobody waits for what never comes. A cluster that grows is asked instead.
     """
-    if not cluster.grows and (said := lack(seats, machines())):
+    if not cluster.grows and (said := lack(seats, machines(), threads)):
         raise BadInput(f"{section}: {said}")
 
 
-def lack(seats: Sequence[Seat], there: Sequence[Machine]) -> str | None:
+def lack(seats: Sequence[Seat], there: Sequence[Machine], threads: str = "threads_each") -> str | None:
     """What the machines lack to hold the seats: how much is needed, and how much they have."""
-    for kind, field in FIELDS.items():
+    for kind, field in (("CPU", threads), ("GPU", "gpus_each")):
         each = seats[0].needs[kind]
         need, have = len(seats) * each, sum(machine.resources.get(kind, 0) for machine in there)
         if need > have:
@@ -92,8 +102,9 @@ class Seats:
     """Reserved seats, on which actors are put by number."""
 
     def __init__(self, seats: Sequence[Seat]) -> None:
-        learning = [number for number, seat in enumerate(seats) if seat.learns]
-        near = set(learning) if len(learning) > 1 else set()
+        self.count = len(seats)
+        self.learning = [number for number, seat in enumerate(seats) if seat.learns]
+        near = set(self.learning) if len(self.learning) > 1 else set()
         self._groups: list[PlacementGroup] = []
         self._places: dict[int, tuple[PlacementGroup, int]] = {}
         for numbers, strategy in ((near, "PACK"), (set(range(len(seats))) - near, "SPREAD")):

@@ -150,7 +150,7 @@ def _on(machine: Machine) -> NodeAffinitySchedulingStrategy:
 
 
 def _plan(config: RunConfig, cluster: Cluster, there: list[Machine]) -> Iterator[Finding]:
-    seats = plan(config, cluster)
+    seats = plan(config, cluster, there)
     roles = {"sampler": cluster.samplers, "scorer": cluster.scorers, "learner": cluster.learners}
     said = ", ".join(f"{count} {role}{'s' if count > 1 else ''}" for role, count in roles.items())
     yield Finding("plan", f"{said} on {len(seats)} seat(s)")

@@ -2,7 +2,7 @@
 
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +10,11 @@ import ray
 import torch
 
 from rlhf_ray.distributed.broadcast import Broadcast
+from rlhf_ray.distributed.colocation import Colleague, Colocated, yielding
 from rlhf_ray.distributed.connection import connect, environment, free_place, wait_for
 from rlhf_ray.distributed.gauges import Gauges
 from rlhf_ray.distributed.groups import LearnerGroup, SamplerGroup, ScorerGroup
-from rlhf_ray.distributed.placement import Seats, check_room, plan, reserve
+from rlhf_ray.distributed.placement import Seats, check_room, machines, plan, reserve
 from rlhf_ray.runs import Cluster, RunConfig
 from rlhf_ray.training.ahead import Judges, Speaks
 from rlhf_ray.training.boards import Board, open_boards
@@ -24,7 +25,7 @@ from rlhf_ray.workers.rewards import check_members
 from rlhf_ray.workers.sampler import Sampler
 from rlhf_ray.workers.scorer import Scorer
 
-ROLES = 3  # samplers, scorers and learners share each seat
+ROLES = 3  # samplers, scorers and learners share a seat
 
 
 class Team(ABC):
@@ -76,16 +77,21 @@ class LocalTeam(Team):
 
 
 class RayTeam(Team):
-    """Workers are actors. Actor number i of a role sits on seat i; where nobody learns, all seats speak and judge.
+    """Workers are actors. Number i of a role sits on seat i; where nobody learns, all seats speak and judge.
 
-    Learners that improve while others speak sit on the seats behind those.
+    On a seat where a learner sits and takes turns with the others, all are one actor. Where learners improve while
+    others speak they sit on the seats behind those; or with them, and then come first.
     """
 
     def __init__(self, config: RunConfig, cluster: Cluster, seats: Seats, learns: bool) -> None:
         super().__init__(config)
         self.cluster = cluster
         self.seats = seats
-        self.samplers, self.scorers = (cluster.samplers, cluster.scorers) if learns else (config.seats, config.seats)
+        self.samplers, self.scorers = (cluster.samplers, cluster.scorers) if learns else (seats.count, seats.count)
+        # What has devices, or hears weights while another sends them, needs a process of its own.
+        takes_turns = not (config.ppo.lead or cluster.gpus_each or cluster.weights == "collective")
+        self.colocated: dict[int, Any] = dict.fromkeys(seats.learning) if learns and takes_turns else {}
+        self.yields = set(seats.learning) if learns and config.ppo.lead else set()
         self.actors: list[Any] = []
         self.device = "cuda" if cluster.gpus_each else "cpu"
         self.broadcast = Broadcast(self.device, cluster.deadline_s) if cluster.weights == "collective" else None
@@ -108,8 +114,7 @@ class RayTeam(Team):
         c = self.config
         schedule = (c.sampling.temperature, c.seed, c.ppo.steps)
         arguments = (policy, critic, c.learning, *schedule, self.device, c.adapters, self.cluster.shard, c.tolerance)
-        seats = range(c.first_learning_seat, c.first_learning_seat + self.cluster.learners)
-        actors = self._hire(seats, Learner, *arguments, restarts=0)
+        actors = self._hire(self.seats.learning, Learner, *arguments, restarts=0)
         if len(actors) > 1:
             self.introduce(actors, self.cluster.deadline_s)
         how = (c.learning.minibatch, self.cluster.deadline_s, self.cluster.shard, self.broadcast)
@@ -129,25 +134,31 @@ class RayTeam(Team):
         for actor in self.actors:
             ray.kill(actor)
 
-    def _hire(self, seats: range, worker: type, *arguments: Any, restarts: int = 3) -> list[Any]:
+    def _hire(self, seats: Sequence[int], worker: type, *arguments: Any, restarts: int = 3) -> list[Any]:
         """Samplers and scorers restart alone and repeat the call: what they compute depends on its arguments only.
 
-        A learner has a state that a restart would lose, so it does not restart.
+        A learner has a state that a restart would lose, so it does not restart, and who is colocated with it neither.
         """
-        hired = [self._hire_one(seat, worker, arguments, restarts) for seat in seats]
-        self.actors += hired
-        return hired
+        return [self._hire_one(seat, worker, arguments, restarts) for seat in seats]
 
     def _hire_one(self, seat: int, worker: type, arguments: tuple[Any, ...], restarts: int) -> Any:
+        if seat in self.colocated:
+            self.colocated[seat] = self.colocated[seat] or self._start(seat, Colocated, (), restarts=0, share=1)
+            return Colleague.hire(self.colocated[seat], worker, *arguments)
+        kind = yielding(worker) if seat in self.yields and worker is not Learner else worker
+        return self._start(seat, kind, arguments, restarts, share=ROLES)
+
+    def _start(self, seat: int, worker: type, arguments: tuple[Any, ...], restarts: int, share: int) -> Any:
         options = {
-            "num_cpus": _third(self.cluster.threads_each),
-            "num_gpus": _third(self.cluster.gpus_each),
+            "num_cpus": _part(self.cluster.threads_each, share),
+            "num_gpus": _part(self.cluster.gpus_each, share),
             "max_restarts": restarts,
             "max_task_retries": restarts,
             "runtime_env": environment(self.cluster),
             "scheduling_strategy": self.seats.at(seat),
         }
-        return ray.remote(worker).options(**options).remote(*arguments)
+        self.actors.append(ray.remote(worker).options(**options).remote(*arguments))
+        return self.actors[-1]
 
 
 @contextlib.contextmanager
@@ -161,7 +172,7 @@ def assemble(config: RunConfig, *, learns: bool = True) -> Iterator[Team]:
         yield LocalTeam(config)
         return
     connect()
-    seats = plan(config, cluster)
+    seats = plan(config, cluster, machines())
     check_room(cluster, seats)
     with reserve(seats, cluster.deadline_s) as reserved:
         team = RayTeam(config, cluster, reserved, learns)
@@ -171,6 +182,6 @@ def assemble(config: RunConfig, *, learns: bool = True) -> Iterator[Team]:
             team.dismiss()
 
 
-def _third(amount: float) -> float:
+def _part(amount: float, share: int) -> float:
     """A role's part of a seat, rounded down to thousandths, which Ray can count."""
-    return int(amount / ROLES * 1000) / 1000
+    return int(amount / share * 1000) / 1000

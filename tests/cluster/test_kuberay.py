@@ -113,7 +113,7 @@ def test_the_job_is_one_that_its_groups_have_room_for() -> None:
         limits = group["template"]["spec"]["containers"][0]["resources"]["limits"]
         has = {"CPU": float(limits["cpu"]), "GPU": float(limits["nvidia.com/gpu"])}
         grown += [Machine("", group["groupName"], has, group["labels"])] * group["maxReplicas"]
-    assert lack(plan(config, config.cluster), grown) is None
+    assert lack(plan(config, config.cluster, grown), grown) is None
 
 
 def test_what_is_served_is_what_serve_and_our_own_doors_take() -> None:

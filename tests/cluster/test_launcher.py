@@ -82,7 +82,7 @@ def test_the_cloud_has_room_for_samplers_and_a_learner_with_gpus_of_their_own() 
     words = ["ppo.lead=1", "cluster.samplers=4", "cluster.gpus_each=1", "cluster.grows=true"]
     labels = ["cluster.learn_on.role=learner", "cluster.speak_on.role=sampler"]
     config = load(RunConfig, ROOT / "configs" / "rca" / "tiny.yaml", [*words, *labels])
-    assert lack(plan(config, config.cluster), grown) is None
+    assert lack(plan(config, config.cluster, grown), grown) is None
 
 
 @pytest.mark.parametrize("path", EVERYTHING, ids=lambda path: path.name)

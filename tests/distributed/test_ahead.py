@@ -1,5 +1,6 @@
 """Real actors that speak while others learn: on seats of their own, at the same time, and with the same bits."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,6 @@ import torch
 from rlhf_ray.config import BadInput
 from rlhf_ray.data.prompts import PromptStream
 from rlhf_ray.distributed.groups import Begun
-from rlhf_ray.distributed.placement import check_room, plan
 from rlhf_ray.distributed.recovery import insist
 from rlhf_ray.distributed.team import assemble
 from rlhf_ray.experience import ScoredRollout
@@ -90,9 +90,18 @@ def alone(
     return Rehearsal(policy_folder, reward_folder, tmp_path_factory.mktemp("alone")).run(config_of(none=True))
 
 
-def test_a_group_ahead_is_the_worker_itself(new_rehearsal, alone):
+def test_a_group_ahead_is_the_worker_itself_and_learns_where_nobody_speaks(new_rehearsal, alone):
     assert [metrics["rollout/lag"] for metrics in alone.values()] == [0, 1, 1, 1]
-    assert new_rehearsal().run(config_of()) == alone
+    rehearsal, seats = new_rehearsal(), []
+
+    def ask(workers: tuple[Any, Any, Any]) -> tuple[Any, Any, Any]:
+        asked = [actor.__ray_call__.remote(seat_of) for group in workers for actor in group.actors]
+        seats.extend(ray.get(asked, timeout=120))
+        return workers
+
+    rehearsal.change = ask
+    assert rehearsal.run(config_of(samplers=2)) == alone
+    assert seats == [0, 1, 0, 2]
 
 
 @pytest.mark.slow
@@ -137,28 +146,39 @@ def test_the_next_rollout_is_there_before_the_learner_has_improved(new_rehearsal
     assert seen == [(1, 0)] * STEPS
 
 
-def test_learners_sit_where_nobody_speaks(policy_folder, reward_folder):
-    config = config_of(samplers=2, scorers=1, learners=1)
-    assert config.seats == 3
-    with assemble(config) as team:
-        team.sampler(policy_folder), team.scorer(reward_folder, policy_folder), team.learner(policy_folder, None)
-        asked = [actor.__ray_call__.remote(seat_of) for actor in team.actors]
-        assert ray.get(asked, timeout=120) == [0, 1, 0, 2]
-    in_turn = config.model_copy(update={"ppo": config.ppo.model_copy(update={"lead": 0})})
-    assert in_turn.seats == 2
-
-
 def test_where_nobody_learns_all_seats_speak(policy_folder):
     with assemble(config_of(), learns=False) as team:
         assert len(team.sampler(policy_folder).actors) == 2
 
 
-def test_that_both_at_a_time_have_no_room_is_said_before_anything_starts():
-    config = config_of(threads_each=4)
-    with pytest.raises(BadInput, match=r"cluster: need 8 CPUs \(2 seat\(s\) with threads_each=4\), have 4"):
-        check_room(config.cluster, plan(config, config.cluster))
+def test_where_there_is_no_room_both_sit_together_and_who_speaks_leaves_the_cores_to_who_learns(new_rehearsal, alone):
+    config, policies = config_of(threads_each=4), {}
+    rehearsal = new_rehearsal()
+
+    def ask(workers: tuple[Any, Any, Any]) -> tuple[Any, Any, Any]:
+        actors = {type(group).__name__: group.actors[0] for group in workers}
+        asked = [actor.__ray_call__.remote(scheduling_of) for actor in actors.values()]
+        policies.update(zip(actors, ray.get(asked, timeout=120), strict=True))
+        return workers
+
+    rehearsal.change = ask
+    assert list(rehearsal.run(config)) == list(alone)
+    assert policies == {
+        "SamplerGroup": {os.SCHED_IDLE},
+        "ScorerGroup": {os.SCHED_IDLE},
+        "LearnerGroup": {os.SCHED_OTHER},
+    }
+
+
+def test_that_they_have_no_room_together_either_is_said_before_anything_starts():
+    config = config_of(threads_each=8)
     with (
-        pytest.raises(BadInput, match=r"cluster: need 8 CPUs \(2 seat\(s\) with threads_each=4\), have 4"),
+        pytest.raises(BadInput, match=r"cluster: need 16 CPUs \(2 seat\(s\) with threads_each=8\), have 4"),
+        assemble(config_of(samplers=2, threads_each=8)),
+    ):
+        pass
+    with (
+        pytest.raises(BadInput, match=r"cluster: need 8 CPUs \(1 seat\(s\) with threads_each=8\), have 4"),
         assemble(config),
     ):
         pass
@@ -178,16 +198,24 @@ def test_a_learner_that_dies_while_others_speak_goes_on_with_the_same_bits(new_r
     assert rehearsal.attempts == [0, step - 1]
 
 
-@pytest.mark.parametrize("role", [0, 1])
-def test_a_sampler_or_scorer_killed_with_the_next_rollout_in_hand_begins_it_again(new_rehearsal, alone, role):
+def test_a_sampler_and_a_scorer_killed_with_the_next_rollout_in_hand_begin_it_again(new_rehearsal, alone):
     rehearsal = new_rehearsal()
 
     def kill(at: int, workers: tuple[Any, Any, Any], attempt: int) -> None:
-        ray.kill(workers[role].actors[0], no_restart=False)
+        if at < STEPS:
+            ray.kill(workers[at % 2].actors[0], no_restart=False)
 
     rehearsal.disturb = kill
     assert rehearsal.run(config_of()) == alone
     assert rehearsal.attempts == [0]
+
+
+def scheduling_of(worker: Any) -> set[int]:
+    """How the kernel schedules the thread of the actor that computes, and with it those that it starts."""
+    import os
+    import threading
+
+    return {os.sched_getscheduler(threading.get_native_id())}
 
 
 def seat_of(worker: Any) -> int:

@@ -34,17 +34,24 @@ def seats(count: int, cpus: float = 1, gpus: float = 0, learners: int = 0, **lab
 
 
 @pytest.mark.parametrize(
-    ("lead", "cluster", "learning"),
+    ("lead", "cluster", "cpus", "learning"),
     [
-        (0, {}, [True]),
-        (0, {"samplers": 3}, [True, False, False]),
-        (0, {"samplers": 3, "learners": 2}, [True, True, False]),
-        (1, {"samplers": 3, "learners": 2}, [False, False, False, True, True]),
+        (0, {}, 9, [True]),
+        (0, {"samplers": 3}, 9, [True, False, False]),
+        (0, {"samplers": 3, "learners": 2}, 9, [True, True, False]),
+        (1, {"samplers": 3, "learners": 2}, 5, [False, False, False, True, True]),
+        (1, {"samplers": 3, "learners": 2}, 4, [True, True, False]),
+        (1, {"threads_each": 2}, 2, [True]),
+        (1, {"speak_on": SPEAKS}, 1, [False, True]),
+        (1, {"gpus_each": 0.5}, 1, [False, True]),
+        (1, {"grows": True}, 1, [False, True]),
     ],
 )
-def test_learners_sit_where_others_sit_or_behind_them(lead: int, cluster: dict, learning: list[bool]) -> None:
+def test_learners_sit_where_others_sit_or_behind_them_if_there_is_room(
+    lead: int, cluster: dict, cpus: int, learning: list[bool]
+) -> None:
     config = config_of(lead, **cluster)
-    assert [seat.learns for seat in plan(config, config.cluster)] == learning
+    assert [seat.learns for seat in plan(config, config.cluster, [machine(cpus)])] == learning
 
 
 @pytest.mark.parametrize(
@@ -113,7 +120,7 @@ def places_of(cluster: Pretended) -> Callable[[RunConfig], list[str]]:
     """Reserves the seats of a config and says by number on which machine each is."""
 
     def places_of(config: RunConfig) -> list[str]:
-        asked = plan(config, config.cluster)
+        asked = plan(config, config.cluster, machines())
         check_room(config.cluster, asked)
         with reserve(asked, deadline_s=60) as reserved:
             strategies = [reserved.at(number) for number in range(len(asked))]
@@ -151,7 +158,7 @@ def test_two_seats_share_a_gpu(places_of: Callable) -> None:
 
 def test_what_no_machine_has_is_said_at_once_and_waited_for_where_machines_join(cluster: Pretended) -> None:
     config = config_of(learn_on={"role": "nobody"})
-    asked = plan(config, config.cluster)
+    asked = plan(config, config.cluster, machines())
     with pytest.raises(BadInput, match=r"cluster: need 1 seat\(s\) on machines labelled role=nobody, .* have 0"):
         check_room(config.cluster, asked)
     growing = config.cluster.model_copy(update={"grows": True})

@@ -30,6 +30,12 @@ def ray_connection():
     ray.shutdown()
 
 
+def process_of(worker: object) -> int:
+    import os
+
+    return os.getpid()
+
+
 def config_of(**cluster) -> RunConfig:
     return RunConfig.model_validate(
         {
@@ -94,7 +100,7 @@ def test_a_killed_sampler_comes_back_and_says_the_same(policy_folder):
     from rlhf_ray.models.loading import load_causal
 
     weights = pack(load_causal(policy_folder).parameters(), version=0)
-    with assemble(config) as team:
+    with assemble(config, learns=False) as team:
         sampler = team.sampler(policy_folder)
         before = sampler.generate(stream.batch(0), weights, seed=1)
         ray.kill(sampler.actors[0], no_restart=False)
@@ -183,13 +189,26 @@ def test_who_loses_an_actor_again_and_again_without_progress_gives_up(steps, tim
     assert len(attempts) == times
 
 
-def test_an_actor_that_cannot_start_is_no_lost_one(tmp_path):
-    config = config_of()
-    with assemble(config) as team, pytest.raises(RuntimeError, match="could not start") as error:
-        learner = team.learner(str(tmp_path), None)
-        learner.version()
+def test_an_actor_that_cannot_start_is_no_lost_one(policy_folder, tmp_path):
+    with assemble(config_of(), learns=False) as team, pytest.raises(RuntimeError, match="could not start") as error:
+        (actor,) = team.scorer(str(tmp_path), policy_folder).actors
+        wait_for([actor.__ray_call__.remote(process_of)], "scorer", 120)
     assert not isinstance(error.value, ActorLost)
     assert "expected a model folder with config.json, found none" in str(error.value)
+
+
+def test_workers_that_take_turns_are_one_process_and_each_says_why_it_cannot_start(
+    policy_folder, reward_folder, tmp_path
+):
+    with assemble(config_of(samplers=2)) as team:
+        learner = team.learner(policy_folder, None)
+        groups = team.sampler(policy_folder), team.scorer(reward_folder, policy_folder), learner
+        asked = [actor.__ray_call__.remote(process_of) for group in groups for actor in group.actors]
+        speaks, speaks_alone, judges, learns = ray.get(asked, timeout=120)
+        assert speaks == judges == learns != speaks_alone
+        broken = team.learner(str(tmp_path), None)
+        with pytest.raises(BadInput, match=r"expected a model folder with config.json, found none"):
+            broken.version()
 
 
 def test_a_cluster_where_nobody_listens_is_named_at_once():
