@@ -79,7 +79,7 @@ def test_the_cloud_has_room_for_samplers_and_a_learner_with_gpus_of_their_own() 
         for _ in range(kind["max_workers"])
     ]
     assert len(grown) == read("gpu.yaml")["max_workers"]
-    words = ["ppo.lead=1", "cluster.samplers=4", "cluster.gpus_each=1", "cluster.grows=true"]
+    words = ["ppo.lead=1", "cluster.samplers=4", "cluster.learners=1", "cluster.gpus_each=1", "cluster.grows=true"]
     labels = ["cluster.learn_on.role=learner", "cluster.speak_on.role=sampler"]
     config = load(RunConfig, ROOT / "configs" / "rca" / "tiny.yaml", [*words, *labels])
     assert lack(plan(config, config.cluster, grown), grown) is None

@@ -149,7 +149,7 @@ def test_the_doctor_says_what_the_cluster_has(cluster: Cluster) -> None:
     job = cluster.start(of_the_page("--submission-id look"), f"folder={cluster.folder}/run", *SMALL)
     assert job.wait(180) == 0, cluster.said[-3000:]
     for line in (
-        r"ok  plan +2 samplers, 1 scorer, 1 learner on 2 seat\(s\)",
+        r"ok  plan +2 samplers, 2 scorers, 2 learners on 2 seat\(s\)",
         r"ok  CPU +need 2, have 2, of which 2 are free now",
         r"ok  shared +the folder is seen by all 3 machine\(s\)",
         r"ok  ports +Ray at 10.0.0.1:6379; dashboard and jobs at 10.0.0.1:8265, which asks for the token",
