@@ -9,8 +9,9 @@ BIN := .venv/bin
 demo: .venv/.ready
 	$(BIN)/python -m jobs.pipeline $(CONFIG) $(SET)
 
+# A file's tests stay in one process, where they share what is slow to make.
 test: .venv/.ready
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 drills: .venv/.ready
 	$(BIN)/python -m pytest -m slow
