@@ -9,12 +9,14 @@ BIN := .venv/bin
 demo: .venv/.ready
 	$(BIN)/python -m jobs.pipeline $(CONFIG) $(SET)
 
-# A file's tests stay in one process, where they share what is slow to make.
+# Two tests at a time; those of a file stay in one process, where they share what is slow to make.
+TWO := -n 2 --dist loadfile
+
 test: .venv/.ready
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest $(TWO)
 
 drills: .venv/.ready
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow $(TWO)
 
 lint: .venv/.ready
 	$(BIN)/ruff check .
