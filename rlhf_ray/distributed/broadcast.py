@@ -14,7 +14,8 @@ from ray import ObjectRef
 from ray.actor import ActorHandle
 from ray.exceptions import RayError
 
-from rlhf_ray.distributed.connection import free_place, wait_for
+from rlhf_ray.distributed.connection import wait_for
+from rlhf_ray.distributed.rendezvous import free_place, use_own_interface
 from rlhf_ray.weights import LocalWeights
 from rlhf_ray.workers.channel import Channel
 
@@ -62,6 +63,7 @@ class Broadcast:
 def tune_in(worker: Any, place: str, rank: int, size: int, device: str, deadline_s: float) -> None:
     """Runs in the actor of a learner or sampler."""
     worker.channel = None  # the old one's connections end here
+    use_own_interface()
     try:
         worker.channel = Channel(place, rank, size, device, deadline_s)
     except RuntimeError as error:

@@ -110,11 +110,3 @@ def environment(cluster: Cluster, threads: int | None = None) -> dict[str, dict[
         "MALLOC_TOP_PAD_": "67108864",
     }
     return {"env_vars": variables if cluster.gpus_each else variables | {"CUDA_VISIBLE_DEVICES": ""}}
-
-
-def free_place(worker: Any) -> str:
-    """An address, on the machine of the actor that runs this, that nobody listens at."""
-    address = ray.util.get_node_ip_address()
-    with socket.socket() as probe:
-        probe.bind((address, 0))
-        return f"tcp://{address}:{probe.getsockname()[1]}"

@@ -18,6 +18,7 @@ from rlhf_ray.alarm import Tripped
 from rlhf_ray.config import BadInput
 from rlhf_ray.distributed.connection import connect, environment
 from rlhf_ray.distributed.placement import Seat, check_room
+from rlhf_ray.distributed.rendezvous import torch_config
 from rlhf_ray.runs import Cluster, RunConfig
 from rlhf_ray.stages import scratch_of
 from rlhf_ray.training.savepoints import OnDisk
@@ -106,12 +107,12 @@ def _trainer(
 ) -> Any:
     """Ray Train, which goes on from what an earlier one of this name left in the storage."""
     from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchConfig, TorchTrainer
+    from ray.train.torch import TorchTrainer
 
     return TorchTrainer(
         loop,
         train_loop_config=arguments,
-        torch_config=TorchConfig(backend="nccl" if cluster.gpus_each else "gloo", timeout_s=60),
+        torch_config=torch_config("nccl" if cluster.gpus_each else "gloo", timeout_s=60),
         scaling_config=ScalingConfig(
             num_workers=cluster.learners,
             use_gpu=bool(cluster.gpus_each),

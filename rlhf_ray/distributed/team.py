@@ -11,10 +11,11 @@ import torch
 
 from rlhf_ray.distributed.broadcast import Broadcast
 from rlhf_ray.distributed.colocation import Colleague, Colocated, yielding
-from rlhf_ray.distributed.connection import connect, environment, free_place, wait_for
+from rlhf_ray.distributed.connection import connect, environment, wait_for
 from rlhf_ray.distributed.gauges import Gauges
 from rlhf_ray.distributed.groups import LearnerGroup, SamplerGroup, ScorerGroup
 from rlhf_ray.distributed.placement import Seats, check_room, machines, plan, reserve
+from rlhf_ray.distributed.rendezvous import free_place, join
 from rlhf_ray.runs import Cluster, RunConfig
 from rlhf_ray.training.ahead import Judges, Speaks
 from rlhf_ray.training.boards import Board, open_boards
@@ -124,7 +125,10 @@ class RayTeam(Team):
     def introduce(learners: list[Any], deadline_s: float) -> None:
         """Tell the learners where to meet each other: at the first one's machine."""
         (place,) = wait_for([learners[0].__ray_call__.remote(free_place)], "learner 0", deadline_s)
-        joins = [actor.join.remote(place, rank, len(learners), deadline_s) for rank, actor in enumerate(learners)]
+        joins = [
+            actor.__ray_call__.remote(join, place, rank, len(learners), deadline_s)
+            for rank, actor in enumerate(learners)
+        ]
         wait_for(joins, "learner.join", deadline_s)
 
     def boards(self, scratch: Path) -> list[Board]:
