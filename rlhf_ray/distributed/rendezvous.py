@@ -42,7 +42,7 @@ def torch_config(backend: str, timeout_s: int) -> Any:
             worker_group.execute(use_own_interface)
             super().on_start(worker_group, backend_config)
 
-    class Config(TorchConfig):  # type: ignore[misc]
+    class Config(TorchConfig):
         @property
         def backend_cls(self) -> type:
             return Meeting
