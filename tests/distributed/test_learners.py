@@ -248,7 +248,7 @@ def test_a_learner_that_dies_is_missed_by_the_others_at_once(
     with assemble(config_of(2)) as team:
         learner = team.learner(policy_folder, reward_folder)
         experience = experience_of(learner, rollout)
-        ray.kill(learner.actors[1])
+        ray.kill(learner.actors[1].actor)
         with pytest.raises(ActorLost):
             learner.update(experience, NO_PENALTY)
 

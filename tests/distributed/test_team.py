@@ -165,7 +165,7 @@ def test_a_run_whose_learner_dies_goes_on_from_its_checkpoint_and_ends_the_same(
             def report(step: int, scored: ScoredRollout, metrics: dict[str, float]) -> bool:
                 said[step] = metrics
                 if step == 2 and len(attempts) == 1:
-                    ray.kill(learner.actors[0])
+                    ray.kill(learner.actors[0].actor)
                 return True
 
             workers = team.sampler(policy_folder), team.scorer(reward_folder, policy_folder), learner
