@@ -172,7 +172,8 @@ def main(path: str, *words: str) -> None:
         reward = untrained_reward(resolve(config.base), folder)
 
         def of_models(lead: int, threads: int) -> list[float]:
-            own = load(RunConfig, path, [*words, f"ppo.lead={lead}", f"cluster.threads_each={threads if lead else 2}"])
+            one_of_each = f"cluster={{threads_each: {threads if lead else 2}}}"
+            own = load(RunConfig, path, [*words, f"ppo.lead={lead}", one_of_each])
             with models(own, reward) as workers:
                 ppo = own.ppo.model_copy(update={"steps": min(own.ppo.steps, STEPS)})
                 return seconds(workers, ppo, own.returns, stream(ppo.episodes))
