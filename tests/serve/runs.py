@@ -15,6 +15,13 @@ from tests.conftest import tiny_config
 PROMPTS = ["the quick", "pack my", "how vexingly", "the lazy dog", "five dozen", "jumps over"]
 
 
+def save_runs(folder: Path, policy_folder: str, count: int) -> Path:
+    """Finished runs `run-1`, `run-2`, …, each drawn by its number, in the folder that is given back."""
+    for seed in range(1, count + 1):
+        save_run(folder / f"run-{seed}", policy_folder, seed=seed)
+    return folder
+
+
 def save_run(
     folder: Path,
     policy_folder: str,

@@ -10,7 +10,7 @@ import pytest
 from rlhf_ray.client import Client
 from tests.serve.house import House, serving
 from tests.serve.listening import listening
-from tests.serve.runs import save_run
+from tests.serve.runs import save_runs
 from tests.serve.served import free_port
 
 from serve.keys import Keys, issue
@@ -18,10 +18,7 @@ from serve.keys import Keys, issue
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory, policy_folder: str) -> Path:
-    folder = tmp_path_factory.mktemp("runs")
-    for seed in (1, 2):
-        save_run(folder / f"run-{seed}", policy_folder, seed=seed)
-    return folder
+    return save_runs(tmp_path_factory.mktemp("runs"), policy_folder, 2)
 
 
 @pytest.fixture

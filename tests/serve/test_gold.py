@@ -9,7 +9,7 @@ import pytest
 from rlhf_ray.config import BadInput
 from tests.serve.conftest import JUDGING
 from tests.serve.house import House, serving
-from tests.serve.runs import PROMPTS, save_run
+from tests.serve.runs import PROMPTS, save_runs
 
 from serve.app import gold_of, versions_of
 from serve.artefact import artefact_of_run
@@ -21,10 +21,7 @@ TEXTS = [" the quick", " pack my", " jumps over"]
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory, policy_folder: str) -> Path:
-    folder = tmp_path_factory.mktemp("runs")
-    for seed in (1, 2):
-        save_run(folder / f"run-{seed}", policy_folder, seed=seed)
-    return folder
+    return save_runs(tmp_path_factory.mktemp("runs"), policy_folder, 2)
 
 
 def write_gold(path: Path, run: Path) -> Path:

@@ -12,7 +12,7 @@ from urllib3 import PoolManager
 from urllib3.exceptions import HTTPError
 
 from rlhf_ray.client import Client, ServerError
-from tests.serve.runs import save_run
+from tests.serve.runs import save_runs
 from tests.serve.served import small
 from tests.serve.server import Server, running
 
@@ -71,8 +71,7 @@ def session(server: Server) -> Path:
 def test_no_secret_is_written_told_or_exported(policy_folder: str, tmp_path: Path, monkeypatch) -> None:
     for name, value in ENVIRONMENT.items():
         monkeypatch.setenv(name, value)
-    for seed in (1, 2):
-        save_run(tmp_path / "runs" / f"run-{seed}", policy_folder, seed=seed)
+    save_runs(tmp_path / "runs", policy_folder, 2)
     scopes: list[Scope] = ["generate", "feedback", "admin"]
     secrets = {scope: issue(tmp_path / "keys", scope, [scope]) for scope in scopes} | ENVIRONMENT | {"wrong": WRONG}
     places = {name: str(tmp_path / name) for name in ("runs", "versions", "keys", "ledger")}

@@ -17,7 +17,7 @@ from starlette.testclient import TestClient
 
 from rlhf_ray.config import BadInput
 from tests.serve.house import House, serving
-from tests.serve.runs import save_run
+from tests.serve.runs import save_run, save_runs
 
 from serve.app import build, versions_of
 from serve.errors import Refused
@@ -31,9 +31,7 @@ ASK = {"prompt": "the quick", "seed": 3, "max_tokens": 16}
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory, policy_folder: str) -> Path:
     """Three finished runs, and some that are not fit to be served."""
-    folder = tmp_path_factory.mktemp("runs")
-    for seed in (1, 2, 3):
-        save_run(folder / f"run-{seed}", policy_folder, seed=seed)
+    folder = save_runs(tmp_path_factory.mktemp("runs"), policy_folder, 3)
     save_run(folder / "endless", policy_folder, seed=4, ends=-50)
     save_run(folder / "mute", policy_folder, seed=5, ends=50)
     save_run(folder / "no-number", policy_folder, seed=6, change=lambda model: model.lm_head.weight.fill_(math.nan))
