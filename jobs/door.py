@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rlhf_ray.config import BadInput, load
 from rlhf_ray.distributed.connection import check_lasting
+from rlhf_ray.heap import keep_freed_memory
 from rlhf_ray.runs import RunConfig
 from rlhf_ray.stages import Run, Stage, open_run
 from rlhf_ray.training.replay import recorded
@@ -41,6 +42,7 @@ def go_through(config: RunConfig, stages: Sequence[Stage], after: Callable[[Run]
     recorded(config.replay)
     for stage in stages:
         stage.also(config)
+    keep_freed_memory()
     with open_run(config) as run:
         for stage in stages:
             print(f"{stage.name}: …", file=sys.stderr, flush=True)

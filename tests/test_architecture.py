@@ -18,7 +18,7 @@ LAYERS = [
     {"workers", "feedback", "data", "incidents"},
     {"models", "text", "chat"},
     {"algorithms", "experience"},
-    {"batch", "weights", "config", "seeds", "meter", "durable", "storage", "alarm", "client"},
+    {"batch", "weights", "config", "seeds", "meter", "heap", "durable", "storage", "alarm", "client"},
 ]
 RAY_FOLDERS = {"jobs", "serve", "distributed"}
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}

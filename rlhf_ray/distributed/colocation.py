@@ -6,6 +6,7 @@ from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
+import ray
 from ray import ObjectRef
 from ray.actor import ActorHandle
 
@@ -14,39 +15,55 @@ class Colocated:
     """Workers of several roles in one actor. They share its imports, its threads and the memory that each frees."""
 
     def __init__(self) -> None:
-        self._workers: dict[str, Any] = {}
+        self._workers: dict[type, Any] = {}
 
-    def hire(self, role: str, worker: type, *arguments: Any) -> None:
-        self._workers[role] = worker(*arguments)
+    def hire(self, post: "Post") -> None:
+        self._workers.pop(post.worker, None)
+        self._holder(post)
 
-    def ask(self, hired: None, role: str, method: str, *arguments: Any) -> Any:
-        return getattr(self._workers[role], method)(*arguments)
+    def ask(self, post: "Post", method: str, *arguments: Any) -> Any:
+        return getattr(self._holder(post), method)(*arguments)
 
-    def apply(self, hired: None, role: str, function: Any, *arguments: Any) -> Any:
-        return function(self._workers[role], *arguments)
+    def apply(self, post: "Post", function: Any, *arguments: Any) -> Any:
+        return function(self._holder(post), *arguments)
+
+    def _holder(self, post: "Post") -> Any:
+        """The worker of this post. An actor that was restarted makes it anew."""
+        if post.worker not in self._workers:
+            self._workers[post.worker] = post.worker(*post.arguments)
+        return self._workers[post.worker]
+
+
+@dataclass(frozen=True)
+class Post:
+    """What a worker is made of."""
+
+    worker: type
+    arguments: tuple[Any, ...]
 
 
 @dataclass(frozen=True)
 class Colleague:
     """One of the workers in such an actor. It is called as if the actor were its own.
 
-    `hired` goes with every call, so that each raises what its making raised.
+    Its `post` goes with every call, so that each raises what its making raised, and a restarted actor can make it.
     """
 
     actor: ActorHandle
-    role: str
-    hired: ObjectRef
+    post: ObjectRef
 
     @classmethod
     def hire(cls, actor: ActorHandle, worker: type, *arguments: Any) -> "Colleague":
-        return cls(actor, worker.__name__, actor.hire.remote(worker.__name__, worker, *arguments))
+        post = ray.put(Post(worker, arguments))
+        actor.hire.remote(post)
+        return cls(actor, post)
 
     def __getattr__(self, method: str) -> SimpleNamespace:
         if method == "__ray_call__":
-            return SimpleNamespace(remote=partial(self.actor.apply.remote, self.hired, self.role))
+            return SimpleNamespace(remote=partial(self.actor.apply.remote, self.post))
         if method.startswith("__"):
             raise AttributeError(method)
-        return SimpleNamespace(remote=partial(self.actor.ask.remote, self.hired, self.role, method))
+        return SimpleNamespace(remote=partial(self.actor.ask.remote, self.post, method))
 
 
 def yielding(worker: type) -> type:

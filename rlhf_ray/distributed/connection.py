@@ -13,6 +13,7 @@ from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 
 from rlhf_ray.alarm import Alarm, Tripped
 from rlhf_ray.config import BadInput
+from rlhf_ray.heap import keeping_variables
 from rlhf_ray.runs import Cluster, RunConfig
 from rlhf_ray.workers.ranks import PeerLost
 
@@ -100,13 +101,8 @@ def wait_for(refs: Sequence[Any], whom: str, deadline_s: float) -> list[Any]:
 def environment(cluster: Cluster, threads: int | None = None) -> dict[str, dict[str, str]]:
     """The runtime environment of a process that computes on one of the cluster's seats, by default with its threads.
 
-    Freed memory is kept for the next step: to give it back and fault it in again costs a third of a step. Where a seat
-    has no GPU, none is seen: what trains there would else take one that nobody gave it.
+    Freed memory is kept. Where a seat has no GPU, none is seen: what trains there would else take one that nobody gave
+    it.
     """
-    variables = {
-        "OMP_NUM_THREADS": str(threads or cluster.threads_each),
-        "MALLOC_MMAP_THRESHOLD_": "1000000000",
-        "MALLOC_TRIM_THRESHOLD_": "2000000000",
-        "MALLOC_TOP_PAD_": "67108864",
-    }
+    variables = keeping_variables() | {"OMP_NUM_THREADS": str(threads or cluster.threads_each)}
     return {"env_vars": variables if cluster.gpus_each else variables | {"CUDA_VISIBLE_DEVICES": ""}}

@@ -4,6 +4,7 @@ One that was killed, a worker of it or the whole job, goes on from its newest sa
 """
 
 import contextlib
+import os
 import pickle
 import shutil
 import signal
@@ -43,7 +44,7 @@ def fit(work: Callable[..., None], arguments: dict[str, Any], config: RunConfig,
     threads, storage = config.cluster.fitting_threads, scratch / "ray-train"
     storage.mkdir(parents=True, exist_ok=True)
 
-    def loop(arguments: dict[str, Any]) -> None:
+    def loop() -> None:  # brings its arguments along: as Ray Train's config its controller would import what they need
         torch.set_num_threads(threads)
         with tempfile.TemporaryDirectory() as place:
             savepoints = Reported(Path(place))
@@ -56,7 +57,7 @@ def fit(work: Callable[..., None], arguments: dict[str, Any], config: RunConfig,
                 return
             savepoints.keep(savepoints.result.parent)
 
-    trainer = _trainer(loop, arguments, config.cluster, work.__name__, storage)
+    trainer = _trainer(loop, config.cluster, work.__name__, storage)
     with _our_ctrl_c():
         result = trainer.fit()
     for path in sorted(storage.glob(f"{MISTAKE}*")):
@@ -102,16 +103,18 @@ def _check_room(cluster: Cluster) -> None:
     check_room(cluster, [Seat(needs, cluster.learn_on, learns=True)] * cluster.learners, threads=threads)
 
 
-def _trainer(
-    loop: Callable[[dict[str, Any]], None], arguments: dict[str, Any], cluster: Cluster, name: str, storage: Path
-) -> Any:
-    """Ray Train, which goes on from what an earlier one of this name left in the storage."""
+def _trainer(loop: Callable[[], None], cluster: Cluster, name: str, storage: Path) -> Any:
+    """Ray Train, which goes on from what an earlier one of this name left in the storage.
+
+    It does without its watcher, a process more, which would tell a training of machines that are about to go: what is
+    trained here does not listen, and goes on from its savepoint wherever there is room.
+    """
+    os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
     return TorchTrainer(
         loop,
-        train_loop_config=arguments,
         torch_config=torch_config("nccl" if cluster.gpus_each else "gloo", timeout_s=60),
         scaling_config=ScalingConfig(
             num_workers=cluster.learners,

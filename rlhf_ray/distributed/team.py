@@ -16,6 +16,7 @@ from rlhf_ray.distributed.gauges import Gauges
 from rlhf_ray.distributed.groups import LearnerGroup, SamplerGroup, ScorerGroup
 from rlhf_ray.distributed.placement import Seats, check_room, machines, plan, reserve
 from rlhf_ray.distributed.rendezvous import free_place, join
+from rlhf_ray.heap import keep_freed_memory
 from rlhf_ray.runs import Cluster, RunConfig
 from rlhf_ray.training.ahead import Judges, Speaks
 from rlhf_ray.training.boards import Board, open_boards
@@ -62,6 +63,7 @@ class LocalTeam(Team):
     def __init__(self, config: RunConfig) -> None:
         super().__init__(config)
         torch.set_num_threads(config.threads)
+        keep_freed_memory()
 
     def sampler(self, model: str) -> Speaks:
         return Sampler(model, self.config.sampling, self.config.seed)
@@ -80,8 +82,8 @@ class LocalTeam(Team):
 class RayTeam(Team):
     """Workers are actors. Number i of a role sits on seat i; where nobody learns, all seats speak and judge.
 
-    On a seat where a learner sits and takes turns with the others, all are one actor. Where learners improve while
-    others speak they sit on the seats behind those; or with them, and then come first.
+    Those who take turns on a seat are one actor. Where learners improve while others speak they sit on the seats behind
+    those; or with them, and then come first.
     """
 
     def __init__(self, config: RunConfig, cluster: Cluster, seats: Seats, learns: bool) -> None:
@@ -89,10 +91,12 @@ class RayTeam(Team):
         self.cluster = cluster
         self.seats = seats
         self.samplers, self.scorers = (cluster.samplers, cluster.scorers) if learns else (seats.count, seats.count)
+        self.learns, ahead = learns, learns and bool(config.ppo.lead)
         # What has devices, or hears weights while another sends them, needs a process of its own.
-        takes_turns = not (config.ppo.lead or cluster.gpus_each or cluster.weights == "collective")
-        self.colocated: dict[int, Any] = dict.fromkeys(seats.learning) if learns and takes_turns else {}
-        self.yields = set(seats.learning) if learns and config.ppo.lead else set()
+        takes_turns = not (ahead or cluster.gpus_each or cluster.weights == "collective")
+        sharing = seats.learning if learns else range(seats.count)
+        self.colocated: dict[int, Any] = dict.fromkeys(sharing) if takes_turns else {}
+        self.yields = set(seats.learning) if ahead else set()
         self.actors: list[Any] = []
         self.device = "cuda" if cluster.gpus_each else "cpu"
         self.broadcast = Broadcast(self.device, cluster.deadline_s) if cluster.weights == "collective" else None
@@ -147,7 +151,8 @@ class RayTeam(Team):
 
     def _hire_one(self, seat: int, worker: type, arguments: tuple[Any, ...], restarts: int) -> Any:
         if seat in self.colocated:
-            self.colocated[seat] = self.colocated[seat] or self._start(seat, Colocated, (), restarts=0, share=1)
+            restarts = 0 if self.learns else restarts
+            self.colocated[seat] = self.colocated[seat] or self._start(seat, Colocated, (), restarts, share=1)
             return Colleague.hire(self.colocated[seat], worker, *arguments)
         kind = yielding(worker) if seat in self.yields and worker is not Learner else worker
         return self._start(seat, kind, arguments, restarts, share=ROLES)

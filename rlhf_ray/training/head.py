@@ -16,6 +16,8 @@ from rlhf_ray.data.tables import Row
 from rlhf_ray.models.scalar import Scalar, at_last_token
 from rlhf_ray.text import encode_pair, pad_right
 
+TOGETHER = 64  # rows that are read at once
+
 
 def regression() -> LogisticRegression:
     """A linear head has no intercept."""
@@ -46,22 +48,19 @@ def fit_head(
 @torch.no_grad()
 def features_of(
     scalar: Scalar, tokenizer: PreTrainedTokenizerBase, rows: list[Row], most_tokens: int
-) -> Float[np.ndarray, "N D"]:
+) -> Float[Tensor, "N D"]:
     """What the head reads at the end of each `prompt, completion`."""
-    read = [
-        at_last_token(scalar.hidden(*batch), batch[1]).cpu() for batch in batches(scalar, tokenizer, rows, most_tokens)
-    ]
-    width = scalar.classifier.score.in_features
-    return (torch.cat(read) if read else torch.zeros(0, width)).numpy()
+    none, read = torch.empty(0, scalar.classifier.score.in_features), batches(scalar, tokenizer, rows, most_tokens)
+    return torch.cat([none, *(at_last_token(scalar.hidden(*batch), batch[1]).cpu() for batch in read)])
 
 
 def batches(
-    scalar: Scalar, tokenizer: PreTrainedTokenizerBase, rows: list[Row], most_tokens: int, size: int = 64
+    scalar: Scalar, tokenizer: PreTrainedTokenizerBase, rows: list[Row], most_tokens: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Tokens and mask of the rows, right-padded, on the model's device."""
     device = next(scalar.parameters()).device
-    for start in range(0, len(rows), size):
-        part = rows[start : start + size]
+    for start in range(0, len(rows), TOGETHER):
+        part = rows[start : start + TOGETHER]
         texts = [encode_pair(tokenizer, row["prompt"], row["completion"], most_tokens)[0] for row in part]
         tokens, mask = pad_right(texts, tokenizer.pad_token_id)
         yield tokens.to(device), mask.to(device)

@@ -5,7 +5,6 @@ import sys
 import time
 from typing import Any
 
-import torch.distributed as dist
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from transformers import PrinterCallback, Trainer, TrainerCallback
@@ -71,11 +70,6 @@ class Logged(TrainerCallback):
     def on_log(self, args, state, control, logs=None, **kwargs) -> None:
         if state.is_world_process_zero and logs and "loss" in logs:
             self.report(state.global_step, state.max_steps, {"loss": float(logs["loss"])})
-
-
-def own_part(batch: int) -> int:
-    """How many rows of a batch a worker trains on: all of them, unless several train together."""
-    return batch // (dist.get_world_size() if dist.is_initialized() else 1)
 
 
 def quiet(trainer: Trainer) -> Trainer:

@@ -22,16 +22,18 @@ from transformers import PreTrainedTokenizerBase, set_seed
 from rlhf_ray.alarm import Alarm, NotFinite
 from rlhf_ray.config import BadInput, Config
 from rlhf_ray.data.tables import Row
+from rlhf_ray.models.activations import fuse_activations
 from rlhf_ray.models.adapters import Lora, adapt
 from rlhf_ray.models.loading import load_classifier, load_tokenizer
 from rlhf_ray.models.plain import plain
 from rlhf_ray.models.scalar import Scalar, at_last_token
 from rlhf_ray.text import as_completions
 from rlhf_ray.training.examination import Examined, undisturbed
-from rlhf_ray.training.head import batches, features_of, fit_head
-from rlhf_ray.training.progress import Logged, own_part
+from rlhf_ray.training.head import TOGETHER, batches, features_of, fit_head
+from rlhf_ray.training.progress import Logged
 from rlhf_ray.training.raters import RaterWeights, rater_weights, thumb_weights
 from rlhf_ray.training.savepoints import Savepoints, saving, train
+from rlhf_ray.training.together import own_part, share_out
 
 RECORD = "training.json"  # in the artefact: what the model was trained with
 
@@ -91,7 +93,7 @@ def train_reward(
     check_rows(thumbs, pairs, samples)
     set_seed(seed)
     tokenizer = load_tokenizer(backbone)
-    scalar = Scalar(load_classifier(backbone))
+    scalar = Scalar(fuse_activations(load_classifier(backbone)))
     scalar.classifier.config.pad_token_id = tokenizer.pad_token_id
     raters, weights = begin_head(scalar, tokenizer, thumbs, pairs, training)
     if lora:
@@ -136,8 +138,12 @@ def begin_head(
     scalar: Scalar, tokenizer: PreTrainedTokenizerBase, thumbs: list[Row], pairs: list[Row], training: RewardTraining
 ) -> tuple[RaterWeights, list[float]]:
     """Fit the head. Gives what the raters weigh, where they are weighed, and each thumb's weight."""
+
+    def read(rows: list[Row]) -> Float[Tensor, "n D"]:
+        return features_of(scalar, tokenizer, rows, training.most_tokens)
+
     features, chosen, rejected = (
-        features_of(scalar, tokenizer, rows, training.most_tokens)
+        share_out(rows, read, whole=TOGETHER).numpy()
         for rows in (thumbs, as_completions(pairs, "chosen"), as_completions(pairs, "rejected"))
     )
     raters = rater_weights(features, thumbs) if training.weigh_raters else {}
@@ -177,7 +183,7 @@ def normalise(scalar: Scalar, tokenizer: PreTrainedTokenizerBase, samples: list[
     """Give the model, and its artefact, the mean and standard deviation by which its raw scores are normalised."""
     mean, std = 0.0, 1.0
     if training.normalise == "samples":
-        raw = raw_scores(scalar, tokenizer, samples, training.most_tokens)
+        raw = share_out(samples, lambda part: raw_scores(scalar, tokenizer, part, training.most_tokens), whole=TOGETHER)
         mean, std = float(raw.mean()), float(raw.std())
     if not 0 < std < math.inf:
         raise NotFinite(
@@ -206,4 +212,4 @@ def raw_scores(
 ) -> Float[Tensor, " N"]:
     """The log-odds of a thumb up for each `prompt, completion`, as the trainer reads them."""
     read = batches(scalar, tokenizer, rows, most_tokens)
-    return torch.cat([at_last_token(scalar.raw(*batch), batch[1]).cpu() for batch in read])
+    return torch.cat([torch.empty(0), *(at_last_token(scalar.raw(*batch), batch[1]).cpu() for batch in read)])

@@ -11,8 +11,9 @@ from rlhf_ray.config import Config
 from rlhf_ray.data.tables import Row
 from rlhf_ray.models.loading import check_vocabulary, load_causal, load_tokenizer
 from rlhf_ray.text import encode_pair
-from rlhf_ray.training.progress import Logged, own_part
+from rlhf_ray.training.progress import Logged
 from rlhf_ray.training.savepoints import Savepoints, saving, train
+from rlhf_ray.training.together import own_part
 
 
 class SFT(Config):

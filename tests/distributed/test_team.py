@@ -94,17 +94,19 @@ def test_the_number_of_actors_changes_who_computes_never_what(metrics_of, policy
     assert differences(one, two) == {}
 
 
-def test_a_killed_sampler_comes_back_and_says_the_same(policy_folder):
-    config = config_of()
+@pytest.mark.parametrize("weights", ["store", "collective"])
+def test_a_killed_sampler_comes_back_and_says_the_same(weights, policy_folder):
+    """In a process with others, and in one of its own."""
+    config = config_of(weights=weights)
     stream = PromptStream(PROMPTS, load_tokenizer(policy_folder), size=16, width=24, seed=0)
     from rlhf_ray.models.loading import load_causal
 
-    weights = pack(load_causal(policy_folder).parameters(), version=0)
+    packed = pack(load_causal(policy_folder).parameters(), version=0)
     with assemble(config, learns=False) as team:
         sampler = team.sampler(policy_folder)
-        before = sampler.generate(stream.batch(0), weights, seed=1)
-        ray.kill(sampler.actors[0], no_restart=False)
-        after = sampler.generate(stream.batch(0), weights, seed=1)
+        before = sampler.generate(stream.batch(0), packed, seed=1)
+        ray.kill(team.actors[0], no_restart=False)
+        after = sampler.generate(stream.batch(0), packed, seed=1)
     assert torch.equal(before.tokens, after.tokens)
     assert torch.equal(before.logprobs, after.logprobs)
 
@@ -190,7 +192,8 @@ def test_who_loses_an_actor_again_and_again_without_progress_gives_up(steps, tim
 
 
 def test_an_actor_that_cannot_start_is_no_lost_one(policy_folder, tmp_path):
-    with assemble(config_of(), learns=False) as team, pytest.raises(RuntimeError, match="could not start") as error:
+    config = config_of(weights="collective")  # each worker is an actor of its own
+    with assemble(config, learns=False) as team, pytest.raises(RuntimeError, match="could not start") as error:
         (actor,) = team.scorer(str(tmp_path), policy_folder).actors
         wait_for([actor.__ray_call__.remote(process_of)], "scorer", 120)
     assert not isinstance(error.value, ActorLost)
