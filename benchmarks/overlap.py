@@ -3,8 +3,9 @@
 First stand-ins whose rollout and whose update cost the same, once as waiting and once as matrix products on one thread:
 what the loop itself can bring. Then the real models: the shipped base, and a reward model made from it that nobody
 trained, which costs what a trained one costs. There lead 0 has both cores in turn; lead 1 has one for each side, or
-both for both, where who speaks leaves them to who learns. The leads take turns, A B A B; seconds are of the iterations
-after the second. Written to `benchmarks/results/overlap.md`.
+both for both, where who speaks leaves them to who learns: with a worker of two threads for each role, or with two of
+one thread. The leads take turns, A B A B; seconds are of the iterations after the second. Written to
+`benchmarks/results/overlap.md`. The default takes about a quarter of an hour.
 """
 
 import sys
@@ -40,7 +41,12 @@ from rlhf_ray.weights import LocalWeights, Weights, pack
 COST = 0.5  # seconds of a stand-in's rollout, and of its update
 STEPS, ROUNDS, WARM = 12, 2, 2
 COLUMNS = ("workers", "lead 0, s an iteration", "lead 1, s an iteration", "times as fast")
-THREADS = {"a core for each side": 1, "both for both": 2}  # of every actor with lead 1; with lead 0 they have two
+ONE, TWO = "{threads_each: 2}", "{samplers: 2, scorers: 2, learners: 2, threads_each: 1}"  # workers of a role
+WAYS = {  # the cluster of either lead
+    "a core for each side": (ONE, "{threads_each: 1}"),
+    "both for both, a worker of two threads": (ONE, ONE),
+    "both for both, two workers of one": (TWO, TWO),
+}
 Workers = tuple[Any, Any, Any]
 Spend = Callable[[], None]
 
@@ -171,16 +177,15 @@ def main(path: str, *words: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         reward = untrained_reward(resolve(config.base), folder)
 
-        def of_models(lead: int, threads: int) -> list[float]:
-            one_of_each = f"cluster={{threads_each: {threads if lead else 2}}}"
-            own = load(RunConfig, path, [*words, f"ppo.lead={lead}", one_of_each])
+        def of_models(lead: int, clusters: tuple[str, str]) -> list[float]:
+            own = load(RunConfig, path, [*words, f"ppo.lead={lead}", f"cluster={clusters[lead]}"])
             with models(own, reward) as workers:
                 ppo = own.ppo.model_copy(update={"steps": min(own.ppo.steps, STEPS)})
                 return seconds(workers, ppo, own.returns, stream(ppo.episodes))
 
-        for name, threads in THREADS.items():
+        for name, clusters in WAYS.items():
             named = f"the real ones, {config.ppo.episodes} episodes, {name}"
-            rows.append(compare(named, partial(of_models, threads=threads)))
+            rows.append(compare(named, partial(of_models, clusters=clusters)))
     versions = {name: version(name) for name in ("torch", "transformers", "ray")}
     write("overlap", [path, *words], {"versions": versions}, [*head(COLUMNS), *rows])
 
