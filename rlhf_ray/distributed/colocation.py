@@ -1,10 +1,12 @@
 """Processes that share a seat: workers that take turns live in one, and those that do not leave each other room."""
 
+import contextlib
 import os
 from dataclasses import dataclass
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
+from uuid import uuid4
 
 import ray
 from ray import ObjectRef
@@ -15,11 +17,12 @@ class Colocated:
     """Workers of several roles in one actor. They share its imports, its threads and the memory that each frees."""
 
     def __init__(self) -> None:
-        self._workers: dict[type, Any] = {}
+        self._workers: dict[str, Any] = {}
 
     def hire(self, post: "Post") -> None:
-        self._workers.pop(post.worker, None)
-        self._holder(post)
+        """Make its worker ahead of the first call; why that cannot be done, the first call says."""
+        with contextlib.suppress(Exception):
+            self._holder(post)
 
     def ask(self, post: "Post", method: str, *arguments: Any) -> Any:
         return getattr(self._holder(post), method)(*arguments)
@@ -29,15 +32,16 @@ class Colocated:
 
     def _holder(self, post: "Post") -> Any:
         """The worker of this post. An actor that was restarted makes it anew."""
-        if post.worker not in self._workers:
-            self._workers[post.worker] = post.worker(*post.arguments)
-        return self._workers[post.worker]
+        if post.name not in self._workers:
+            self._workers[post.name] = post.worker(*post.arguments)
+        return self._workers[post.name]
 
 
 @dataclass(frozen=True)
 class Post:
-    """What a worker is made of."""
+    """What a worker is made of, under a name that no other has."""
 
+    name: str
     worker: type
     arguments: tuple[Any, ...]
 
@@ -54,7 +58,7 @@ class Colleague:
 
     @classmethod
     def hire(cls, actor: ActorHandle, worker: type, *arguments: Any) -> "Colleague":
-        post = ray.put(Post(worker, arguments))
+        post = ray.put(Post(uuid4().hex, worker, arguments))
         actor.hire.remote(post)
         return cls(actor, post)
 

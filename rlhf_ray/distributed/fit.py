@@ -10,6 +10,7 @@ import shutil
 import signal
 import tempfile
 from collections.abc import Callable, Iterator
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +116,7 @@ def _trainer(loop: Callable[[], None], cluster: Cluster, name: str, storage: Pat
 
     return TorchTrainer(
         loop,
-        torch_config=torch_config("nccl" if cluster.gpus_each else "gloo", timeout_s=60),
+        torch_config=torch_config("nccl" if cluster.gpus_each else "gloo", timeout_s=ceil(cluster.deadline_s)),
         scaling_config=ScalingConfig(
             num_workers=cluster.learners,
             use_gpu=bool(cluster.gpus_each),

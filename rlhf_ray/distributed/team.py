@@ -82,8 +82,8 @@ class LocalTeam(Team):
 class RayTeam(Team):
     """Workers are actors. Number i of a role sits on seat i; where nobody learns, all seats speak and judge.
 
-    Those who take turns on a seat are one actor. Where learners improve while others speak they sit on the seats behind
-    those; or with them, and then come first.
+    Those who take turns on a CPU's seat are one actor, in PPO where a learner is among them. Where learners improve
+    while others speak they sit on the seats behind those; or with them, and then come first.
     """
 
     def __init__(self, config: RunConfig, cluster: Cluster, seats: Seats, learns: bool) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from transformers import PreTrainedModel
 from transformers.activations import GELUTanh, NewGELUActivation
 
@@ -36,6 +37,7 @@ class _BySigmoid(torch.autograd.Function):
         return x * gate
 
     @staticmethod
+    @once_differentiable
     def backward(context: Any, gradient: Tensor) -> Tensor:
         """Its derivative is gate (1 + x v' (1 - gate))."""
         x, gate = context.saved_tensors

@@ -1,6 +1,7 @@
 """Real actors on a local Ray: a group does what its worker does, and the cluster's limits are said at once."""
 
 import socket
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -34,6 +35,11 @@ def process_of(worker: object) -> int:
     import os
 
     return os.getpid()
+
+
+def processes_of(*groups) -> set[int]:
+    asked = [actor.__ray_call__.remote(process_of) for group in groups for actor in group.actors]
+    return set(wait_for(asked, "process_of", 120))
 
 
 def config_of(**cluster) -> RunConfig:
@@ -95,20 +101,28 @@ def test_the_number_of_actors_changes_who_computes_never_what(metrics_of, policy
 
 
 @pytest.mark.parametrize("weights", ["store", "collective"])
-def test_a_killed_sampler_comes_back_and_says_the_same(weights, policy_folder):
-    """In a process with others, and in one of its own."""
-    config = config_of(weights=weights)
+def test_killed_workers_come_back_and_say_the_same(weights, policy_folder, reward_folder):
+    """In a process with others, and each in one of its own."""
     stream = PromptStream(PROMPTS, load_tokenizer(policy_folder), size=16, width=24, seed=0)
     from rlhf_ray.models.loading import load_causal
 
     packed = pack(load_causal(policy_folder).parameters(), version=0)
-    with assemble(config, learns=False) as team:
-        sampler = team.sampler(policy_folder)
-        before = sampler.generate(stream.batch(0), packed, seed=1)
-        ray.kill(team.actors[0], no_restart=False)
-        after = sampler.generate(stream.batch(0), packed, seed=1)
-    assert torch.equal(before.tokens, after.tokens)
-    assert torch.equal(before.logprobs, after.logprobs)
+    with assemble(config_of(weights=weights), learns=False) as team:
+        sampler, scorer = team.sampler(policy_folder), team.scorer(reward_folder, policy_folder)
+
+        def say() -> ScoredRollout:
+            return scorer.score(sampler.generate(stream.batch(0), packed, seed=1))
+
+        before, processes = say(), processes_of(sampler, scorer)
+        for actor in team.actors:
+            ray.kill(actor, no_restart=False)
+        while processes & (others := processes_of(sampler, scorer)):
+            time.sleep(0.1)  # Ray kills when it gets to it
+        after = say()
+    assert len(processes) == len(others) == (1 if weights == "store" else 2)
+    assert torch.equal(before.rollout.tokens, after.rollout.tokens)
+    assert torch.equal(before.rollout.logprobs, after.rollout.logprobs)
+    assert torch.equal(before.score, after.score)
 
 
 @pytest.mark.parametrize(
