@@ -1,6 +1,7 @@
 """The Generator answers orders: text to tokens, the engine, and back. A plain class; `deployments.py` deploys it."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable
 
 from rlhf_ray.chat import chat_ids, messages_of, plain_ids
@@ -129,7 +130,8 @@ class Generator:
     def _deliver(self, parcel: Parcel) -> None:
         """From the engine's thread to that of the loop: one wake-up a step, whoever listens."""
         if self.loop:  # nothing is delivered that was not asked for
-            self.loop.call_soon_threadsafe(hand_out, parcel)
+            with contextlib.suppress(RuntimeError):  # a loop that has ended: who listened is gone, the engine is not
+                self.loop.call_soon_threadsafe(hand_out, parcel)
 
 
 def joined_by_sample(pieces: list[Said]) -> list[Said]:
