@@ -28,6 +28,7 @@ from rlhf_ray.workers.learner import Learner, Learning
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # actors cannot import a test module
 NEAR = 2e-6  # AdamW turns the rounding of a small gradient, 1e-8, into lr / eps = 100 times as much; a step is 1e-3
 LEARNING = {"minibatch": 6, "policy_lr": 1e-3, "critic_lr": 1e-3, "epochs": 2}
+DRILLED = pytest.mark.slow  # four processes on two cores
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -84,7 +85,9 @@ def group_learned(
         return learned(team.learner(policy, reward), rollout)
 
 
-@pytest.mark.parametrize(("count", "learning"), [(2, {}), (4, {}), (2, {"microbatch_tokens": 16})])
+@pytest.mark.parametrize(
+    ("count", "learning"), [(2, {}), pytest.param(4, {}, marks=DRILLED), (2, {"microbatch_tokens": 16})]
+)
 def test_the_number_of_learners_changes_no_update(
     policy_folder: str, reward_folder: str, rollout: Rollout, count: int, learning: dict[str, int]
 ) -> None:
@@ -193,7 +196,7 @@ class Exact(Learner):
         return np.concatenate([p.detach().numpy().ravel() for s in self.students for p in s.model.parameters()])
 
 
-@pytest.mark.parametrize("count", [2, 4])
+@pytest.mark.parametrize("count", [2, pytest.param(4, marks=DRILLED)])
 def test_in_float64_they_agree_to_twelve_digits(
     policy_folder: str, reward_folder: str, rollout: Rollout, count: int
 ) -> None:

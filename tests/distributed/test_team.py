@@ -100,7 +100,7 @@ def test_the_number_of_actors_changes_who_computes_never_what(metrics_of, policy
     assert differences(one, two) == {}
 
 
-@pytest.mark.parametrize("weights", ["store", "collective"])
+@pytest.mark.parametrize("weights", ["store", pytest.param("collective", marks=pytest.mark.slow)])
 def test_killed_workers_come_back_and_say_the_same(weights, policy_folder, reward_folder):
     """In a process with others, and each in one of its own."""
     stream = PromptStream(PROMPTS, load_tokenizer(policy_folder), size=16, width=24, seed=0)
