@@ -24,7 +24,7 @@ COMMON = {
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "2",  # of a replica of the doors that is to end; 30 by default
 }
 PORTS = ("RAY_SERVE_FALLBACK_PROXY_HTTP_PORT", "RAY_SERVE_HAPROXY_METRICS_PORT", "RAY_SERVE_HAPROXY_STATS_PORT")
-ENDING_S = 5.0  # that whatever a killed server leaves may take to end
+ENDING_S = 20.0  # that whatever a killed server leaves may take to end, on a machine that has more to do
 NOBODY = Refusal(503, "nobody answers yet, or any more: try again", after_s=1)
 FILES = {
     "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": "haproxy.cfg",
