@@ -1,7 +1,6 @@
 """Workers that train together: each has its part of every batch, and what all of them need is computed once."""
 
 from collections.abc import Callable
-from itertools import chain, zip_longest
 
 import torch
 import torch.distributed as dist
@@ -27,20 +26,20 @@ def share_out(
     rank, size = _rank_and_size()
     if size == 1:
         return work(rows)
-    batches = [rows[start : start + whole] for start in range(0, len(rows), whole)]
-    said: list[Tensor | Exception] = [torch.empty(0)] * size
-    dist.all_gather_object(said, _tried(work, list(chain.from_iterable(batches[rank::size]))))
+    batches = [rows[start : start + whole] for start in range(0, max(1, len(rows)), whole)]  # none are an empty one
+    said: list[list[Tensor] | Exception] = [[]] * size
+    dist.all_gather_object(said, _tried(work, batches[rank::size]))
     parts = []
-    for number, part in enumerate(said):
+    for part in said:
         if isinstance(part, Exception):
             raise part
-        parts.append(part.split([len(batch) for batch in batches[number::size]]) if len(part) else (part,))
-    return torch.cat([part for dealt in zip_longest(*parts) for part in dealt if part is not None])
+        parts.append(part)
+    return torch.cat([parts[number % size][number // size] for number in range(len(batches))])
 
 
-def _tried(work: Callable[[list[Row]], Tensor], rows: list[Row]) -> Tensor | Exception:
+def _tried(work: Callable[[list[Row]], Tensor], batches: list[list[Row]]) -> list[Tensor] | Exception:
     try:
-        return work(rows)
+        return [work(batch) for batch in batches]
     except Exception as error:  # all raise it
         return error
 
