@@ -15,13 +15,14 @@ from serve.completions import Judge
 from serve.errors import Refused
 from serve.keeping import Keeper, looked_up
 from serve.orders import Refusal
-from serve.pace import Pace
+from serve.pace import SharedPace
 from serve.reward import Pair, Verdict
 from serve.schemas import VoteBody
 from serve.versions import Versions
 
 LOG = logging.getLogger(__name__)
-VOTES_A_MINUTE = 60  # of a person, at one replica
+VOTES_A_MINUTE = 60  # of a person
+PACE = "pace.sqlite"  # in the ledger's folder: all replicas count in it
 JUDGED_WITHIN_S = 2.0  # a vote does not wait longer for what the reward model thinks
 UNKNOWN = Refusal(404, "completion_id: expected one that was given with a completion, got another", "completion_id")
 
@@ -31,7 +32,7 @@ class Feedback:
 
     def __init__(self, keeper: Keeper, judge: Judge | None, versions: Versions) -> None:
         self.keeper, self.judge, self.versions = keeper, judge, versions
-        self.pace = Pace(VOTES_A_MINUTE)
+        self.pace = SharedPace(keeper.ledger.folder / PACE, VOTES_A_MINUTE)
 
     async def vote(self, body: VoteBody, person: str, key: str) -> dict[str, Any]:
         """Returns when the vote is on the disk. `key` is the vote's id, of which one is made where it is empty."""
