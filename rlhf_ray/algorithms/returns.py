@@ -33,13 +33,10 @@ def generalized_advantages(
     `lam=0` the error of one step.
     """
     values = torch.where(mask, values, 0.0)
-    advantages = torch.zeros_like(rewards)
-    following_value = torch.zeros_like(rewards[:, 0])
-    following_advantage = torch.zeros_like(rewards[:, 0])
-    for t in reversed(range(rewards.shape[1])):
-        error = rewards[:, t] + gamma * following_value - values[:, t]
-        advantage = error + gamma * lam * following_advantage
-        advantages[:, t] = torch.where(mask[:, t], advantage, 0.0)
-        following_advantage = advantages[:, t]
-        following_value = values[:, t]
+    following = torch.cat([values[:, 1:], torch.zeros_like(values[:, :1])], dim=1)
+    errors = torch.where(mask, rewards + gamma * following - values, 0.0)
+    columns = errors.T.contiguous()  # only what must wait for its successor is done column by column
+    for t in reversed(range(len(columns) - 1)):
+        columns[t] += gamma * lam * columns[t + 1]
+    advantages = torch.where(mask, columns.T, 0.0)
     return advantages, torch.where(mask, advantages + values, 0.0)

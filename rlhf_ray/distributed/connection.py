@@ -84,18 +84,18 @@ def wait_for(refs: Sequence[Any], whom: str, deadline_s: float) -> list[Any]:
             raise ActorLost(f"{whom}: {error.cause}") from error
         raise error.cause from error
     except GetTimeoutError:
-        raise NoAnswer(
-            Alarm(
-                "deadline",
-                f"{whom}: no answer within {deadline_s:g} s",
-                "more work in a call than fits, a reward that answers slowly, or a seat that no machine has room for",
-                "see what the actor does (ray stack), or raise cluster.deadline_s",
-            )
-        ) from None
+        raise _no_answer(whom, deadline_s) from None
     except RayActorError as error:
         if error.actor_init_failed:
             raise RuntimeError(f"{whom}: the actor could not start: {str(error).strip().splitlines()[-1]}") from error
         raise ActorLost(f"{whom}: the actor died ({str(error).splitlines()[0]})") from error
+
+
+def wait_until_done(refs: Sequence[Any], whom: str, deadline_s: float) -> None:
+    """Until each call has a value or has failed, wherever that value is. Raises NoAnswer."""
+    done, _ = ray.wait(list(refs), num_returns=len(refs), timeout=deadline_s, fetch_local=False)
+    if len(done) < len(refs):
+        raise _no_answer(whom, deadline_s)
 
 
 def environment(cluster: Cluster, threads: int | None = None) -> dict[str, dict[str, str]]:
@@ -106,3 +106,14 @@ def environment(cluster: Cluster, threads: int | None = None) -> dict[str, dict[
     """
     variables = keeping_variables() | {"OMP_NUM_THREADS": str(threads or cluster.threads_each)}
     return {"env_vars": variables if cluster.gpus_each else variables | {"CUDA_VISIBLE_DEVICES": ""}}
+
+
+def _no_answer(whom: str, deadline_s: float) -> NoAnswer:
+    return NoAnswer(
+        Alarm(
+            "deadline",
+            f"{whom}: no answer within {deadline_s:g} s",
+            "more work in a call than fits, a reward that answers slowly, or a seat that no machine has room for",
+            "see what the actor does (ray stack), or raise cluster.deadline_s",
+        )
+    )

@@ -14,7 +14,7 @@ from torch import Tensor
 from rlhf_ray.algorithms.kl import KlPenalty
 from rlhf_ray.batch import Batch, concat
 from rlhf_ray.distributed.broadcast import Broadcast
-from rlhf_ray.distributed.connection import wait_for
+from rlhf_ray.distributed.connection import wait_for, wait_until_done
 from rlhf_ray.experience import Estimates, Experience, Metrics, PromptBatch, Rollout, ScoredRollout
 from rlhf_ray.training.ahead import Later, Promise
 from rlhf_ray.weights import LocalWeights, Weights
@@ -49,9 +49,18 @@ class Begun(Generic[Kind]):
     of: "Begun[Any] | None" = None
 
     def result(self) -> Kind:
-        if self.of:
+        if not self.of:
+            return concat(wait_for(self.calls, self.whom, self.deadline_s))
+        self.of.end()
+        try:
+            return concat(wait_for(self.calls, self.whom, self.deadline_s))
+        except Exception:
             self.of.result()
-        return concat(wait_for(self.calls, self.whom, self.deadline_s))
+            raise
+
+    def end(self) -> None:
+        """Wait until all have answered or failed; what they said stays where it is."""
+        wait_until_done(self.calls, self.whom, self.deadline_s)
 
 
 @dataclass(frozen=True)
@@ -64,11 +73,12 @@ class SamplerGroup:
         return self.begin(prompts, weights, seed).result()
 
     def begin(self, prompts: PromptBatch, weights: Weights, seed: int) -> Begun[Rollout]:
-        """The prompts are put into the store once: to pack each actor's own would cost more than its call."""
-        parts, shared = _deal(len(prompts), self.rows, len(self.actors)), ray.put(prompts)
+        """What all are told is put into the store once: to pack an actor's own part would cost more than its call."""
+        parts = _deal(len(prompts), self.rows, len(self.actors))
+        told, speak = ray.put((parts, prompts, weights, seed)), ray.put(speak_rows)
         calls = [
-            actor.__ray_call__.remote(speak_rows, part.start, part.stop, shared, weights, seed)
-            for actor, part in zip(self.actors, parts, strict=False)
+            actor.__ray_call__.remote(speak, told, number)
+            for number, actor in zip(range(len(parts)), self.actors, strict=False)
         ]
         return Begun(calls, parts, "sampler.generate", self.deadline_s)
 
@@ -91,12 +101,12 @@ class ScorerGroup:
         if not isinstance(rollout, Begun):
             return Later(lambda: self.score(rollout.result()))
         parts = _deal(rollout.parts[-1].stop, self.rows, len(self.actors))
-        calls = []
+        calls, judge = [], ray.put(score_rows)
         for actor, part in zip(self.actors, parts, strict=False):
             near = [place for place, given in enumerate(rollout.parts) if _overlap(given, part)]
             first = rollout.parts[near[0]].start
             needed = [rollout.calls[place] for place in near]
-            calls.append(actor.__ray_call__.remote(score_rows, part.start - first, part.stop - first, *needed))
+            calls.append(actor.__ray_call__.remote(judge, part.start - first, part.stop - first, *needed))
         return Begun(calls, parts, "scorer.score", self.deadline_s, of=rollout)
 
 
@@ -173,9 +183,10 @@ def _overlap(one: range, other: range) -> bool:
     return one.start < other.stop and other.start < one.stop
 
 
-def speak_rows(sampler: Any, start: int, stop: int, prompts: PromptBatch, weights: Weights, seed: int) -> Rollout:
-    """What a sampler does with rows of a batch that all samplers share. Runs in its actor."""
-    return sampler.generate(prompts[start:stop], weights, seed)
+def speak_rows(sampler: Any, told: tuple[list[range], PromptBatch, Weights, int], number: int) -> Rollout:
+    """What a sampler does with its part of what all samplers are told. Runs in its actor."""
+    parts, prompts, weights, seed = told
+    return sampler.generate(prompts[parts[number].start : parts[number].stop], weights, seed)
 
 
 def score_rows(scorer: Any, start: int, stop: int, *parts: Rollout) -> ScoredRollout:
