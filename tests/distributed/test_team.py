@@ -12,6 +12,7 @@ import torch
 from rlhf_ray.config import BadInput
 from rlhf_ray.data.prompts import PromptStream
 from rlhf_ray.distributed.connection import ActorLost, NoAnswer, check_address, connect, wait_for
+from rlhf_ray.distributed.groups import Begun
 from rlhf_ray.distributed.recovery import insist
 from rlhf_ray.distributed.team import assemble
 from rlhf_ray.experience import ScoredRollout
@@ -148,6 +149,29 @@ def test_a_wait_ends_and_says_whom_it_waited_for():
     with pytest.raises(NoAnswer, match=r"the slow one: no answer within 0.5 s\..* raise cluster.deadline_s"):
         wait_for([ref], "the slow one", 0.5)
     ray.cancel(ref, force=True)
+
+
+@pytest.mark.parametrize(
+    ("what", "error", "said"),
+    [("raise", FloatingPointError, "nan"), ("wait", NoAnswer, "sampler: no answer"), ("die", ActorLost, "sampler: ")],
+)
+def test_who_judges_what_another_failed_to_say_is_not_blamed(what, error, said):
+    class Speaker:
+        def speak(self):
+            import os
+            import time
+
+            if what == "raise":
+                raise FloatingPointError("nan")
+            time.sleep(30) if what == "wait" else os._exit(1)
+
+    speaker = ray.remote(num_cpus=0)(Speaker).remote()
+    spoken = speaker.speak.remote()
+    judged = ray.remote(num_cpus=0)(lambda said: said).remote(spoken)
+    promise = Begun([judged], [range(1)], "scorer", 20, of=Begun([spoken], [range(1)], "sampler", 3))
+    with pytest.raises(error, match=said):
+        promise.result()
+    ray.kill(speaker)
 
 
 def test_what_a_worker_raises_arrives_as_it_is(metrics_of, policy_folder, tmp_path):
