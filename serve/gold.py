@@ -31,7 +31,8 @@ class Gold:
     @classmethod
     def read(cls, source: str, model: Artefact, judging: Judging) -> "Gold":
         """Of any form that data.feedback has. Raises BadInput where it holds nothing that the model could judge."""
-        found = read_feedback([source], load_tokenizer(model.folder), judging.most_tokens, votes_a_person=ENOUGH)
+        tokenizer = load_tokenizer(model.folder)
+        found = read_feedback([source], tokenizer, judging.most_tokens, votes_a_person=ENOUGH, newcomers_share=1)
         if found.rejected:
             raise BadInput(f"gold: row {found.rejected[0]['row']} of {source}: {found.rejected[0]['reason']}")
         return cls(

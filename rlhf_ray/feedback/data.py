@@ -19,6 +19,12 @@ class Data(Config):
     votes_a_person: int = Field(
         20, ge=1, description="Most votes of one person in a ledger that count in a run; which ones is drawn."
     )
+    newcomers: float = Field(
+        0.1,
+        gt=0,
+        le=1,
+        description="Largest share of a ledger's votes in a run that accounts which came on one day have; 1: any.",
+    )
     prompts: str = Field(
         FEEDBACK,
         min_length=1,

@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerBase
 
 from rlhf_ray.config import BadInput
 from rlhf_ray.data.tables import Row
-from rlhf_ray.feedback import ratings
+from rlhf_ray.feedback import newcomers, ratings
 from rlhf_ray.feedback.conversation import as_text
 from rlhf_ray.feedback.forms import EXPECTED, asked, flat, separate
 from rlhf_ray.feedback.judgement import Room, Unusable, pair, rating, text, thumb
@@ -23,11 +23,13 @@ MOST_CONTENT = 4096  # characters of a rejected row that are kept
 @dataclass(frozen=True)
 class Feedback:
     """`thumbs` (prompt, completion, label, rater, created_at), `pairs` (prompt, chosen, rejected, margin, rater,
-    created_at) and the `rejected` (source, row, reason, content), whose rows are numbered from 0."""
+    created_at), the `rejected` (source, row, reason, content), whose rows are numbered from 0, and the `suspects` of
+    newcomers.suspects."""
 
     thumbs: list[Row]
     pairs: list[Row]
     rejected: list[Row]
+    suspects: list[Row]
 
 
 @dataclass(frozen=True)
@@ -44,9 +46,14 @@ class Judgement:
 
 
 def read_feedback(
-    sources: Sequence[str], tokenizer: PreTrainedTokenizerBase, most_tokens: int, votes_a_person: int = 20
+    sources: Sequence[str],
+    tokenizer: PreTrainedTokenizerBase,
+    most_tokens: int,
+    votes_a_person: int = 20,
+    newcomers_share: float = 0.1,
 ) -> Feedback:
-    """Everything in the sources, but of a ledger no more than so many votes a person.
+    """Everything in the sources, but of a ledger no more than so many votes a person, and no larger share a day's
+    newcomers.
 
     A prompt and its completion may have `most_tokens` with end-of-text.
 
@@ -60,7 +67,7 @@ def read_feedback(
         good, bad = _read(source, lambda record: _normal(as_text(flat(record), tokenizer), room), EXPECTED)
         judgements += good
         rejected += bad
-    judgements = _capped(_once(judgements, rejected), votes_a_person, rejected)
+    judgements, suspected = _capped(_once(judgements, rejected), votes_a_person, newcomers_share, rejected)
     stars = [judgement.row for judgement in judgements if "rating" in judgement.row]
     pairs = ratings.pairs_of(stars)
     paired = {(row["prompt"], row[side]) for row in pairs for side in ("chosen", "rejected")}
@@ -74,7 +81,7 @@ def read_feedback(
     pairs = [judgement.row for judgement in judgements if "chosen" in judgement.row] + pairs
     if not thumbs and not pairs:
         raise BadInput(f"{', '.join(sources)}: expected feedback, got none that says anything ({_most(rejected)})")
-    return Feedback(thumbs, pairs, rejected)
+    return Feedback(thumbs, pairs, rejected, suspected)
 
 
 def read_prompts(source: str, tokenizer: PreTrainedTokenizerBase, most_tokens: int) -> tuple[list[str], list[Row]]:
@@ -141,24 +148,37 @@ def _once(judgements: list[Judgement], rejected: list[Row]) -> list[Judgement]:
     return list(first.values())
 
 
-def _capped(judgements: list[Judgement], most: int, rejected: list[Row]) -> list[Judgement]:
-    """Whoever may vote in a ledger is not known as the raters of a file are: nobody there says more than others.
+def _capped(
+    judgements: list[Judgement], most: int, share: float, rejected: list[Row]
+) -> tuple[list[Judgement], list[Row]]:
+    """Whoever may vote in a ledger is not known as the raters of a file are: nobody there says more than others, and
+    not those together who came on one day. Also the suspects among them."""
+    ledgers = {source for source in {judgement.source for judgement in judgements} if is_kept(source)}
+    votes = [judgement for judgement in judgements if judgement.source in ledgers]
+    days = newcomers.first_days([vote.row for vote in votes])
+    left_out = _too_many_of_a_person(votes, most)
+    counted = [vote for vote in votes if id(vote) not in left_out]
+    rows = [vote.row for vote in counted]
+    crowd = newcomers.too_many(rows, days, share)
+    left_out |= {id(counted[place]): reason for place, reason in crowd.items()}
+    rejected += [vote.turned_away(left_out[id(vote)]) for vote in votes if id(vote) in left_out]
+    return [each for each in judgements if id(each) not in left_out], newcomers.suspects(rows, days, crowd)
+
+
+def _too_many_of_a_person(votes: list[Judgement], most: int) -> dict[int, str]:
+    """The reason by the id of each vote that does not count.
 
     Which votes of a person count follows from what they are on alone, so most stay the same when there are new ones.
     """
-    ledgers = {source for source in {judgement.source for judgement in judgements} if is_kept(source)}
-    said: dict[str | None, list[Judgement]] = defaultdict(list)
-    for judgement in judgements:
-        if judgement.source in ledgers:
-            said[judgement.row["rater"]].append(judgement)
-    left_out: set[int] = set()
-    for person, votes in said.items():
-        votes.sort(key=lambda vote: derive("votes", str(person), vote.row["prompt"], vote.row["completion"]))
-        left_out |= set(map(id, votes[most:]))
-        rejected += [
-            vote.turned_away(f"rater: expected at most {most} votes, got {len(votes)}") for vote in votes[most:]
-        ]
-    return [judgement for judgement in judgements if id(judgement) not in left_out]
+    said: dict[str, list[Judgement]] = defaultdict(list)
+    for vote in votes:
+        said[vote.row["rater"]].append(vote)
+    left_out: dict[int, str] = {}
+    for person, given in said.items():
+        given.sort(key=lambda vote: derive("votes", person, vote.row["prompt"], vote.row["completion"]))
+        reason = f"rater: expected at most {most} votes, got {len(given)}"
+        left_out |= {id(vote): reason for vote in given[most:]}
+    return left_out
 
 
 def _most(rejected: list[Row]) -> str:

@@ -41,11 +41,12 @@ class Ready:
     probes: list[Row]
     validation_probes: list[Row]
     rejected: list[Row]
+    suspects: list[Row]
     unasked: int
 
     def report(self, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
         tables = (self.thumbs, self.pairs, self.heldout, self.heldout_pairs, self.rejected)
-        return data_report(*tables, tokenizer, unasked=self.unasked)
+        return data_report(*tables, tokenizer, unasked=self.unasked, suspects=self.suspects)
 
     def write(self, folder: Path) -> None:
         """The tables of prompts and corpus, and in `folder/feedback` what people said."""
@@ -71,7 +72,7 @@ def prepare(
 
     Raises BadInput where a source cannot be used, or where a side would be left without prompts.
     """
-    feedback = read_feedback(data.feedback, tokenizer, most_tokens, data.votes_a_person)
+    feedback = read_feedback(data.feedback, tokenizer, most_tokens, data.votes_a_person, data.newcomers)
     judged = _each_once(feedback.thumbs + feedback.pairs)
     asked, rejected = judged, feedback.rejected
     if data.prompts != FEEDBACK:
@@ -99,6 +100,7 @@ def prepare(
         probes=general_probes(good_examples(heldout_thumbs, heldout_pairs), seed),
         validation_probes=general_probes(corpus, seed, most=10 * MOST),  # a search keeps those it does not learn from
         rejected=rejected,
+        suspects=feedback.suspects,
         unasked=len(asked) - len(short),
     )
 

@@ -31,8 +31,10 @@ def data_report(
     rejected: list[Row],
     tokenizer: PreTrainedTokenizerBase,
     unasked: int = 0,
+    suspects: Sequence[Row] = (),
 ) -> dict[str, Any]:
-    """All facts, and `warnings` in words. `unasked` counts prompts that PPO leaves out since they are too long.
+    """All facts, and `warnings` in words. `unasked` counts prompts that PPO leaves out since they are too long,
+    `suspects` are newcomers.suspects.
 
     The keys are described in docs/feedback.md.
     """
@@ -45,6 +47,7 @@ def data_report(
         "duplicates": {"kept": repeats, "rejected": reasons["duplicate"]},
         "conflicts": _conflicts(thumbs + heldout),
         "raters": _raters(thumbs + heldout, pairs + heldout_pairs),
+        "suspects": list(suspects),
         "agreement": {
             "thumbs": agreement(map(_thumb_verdict, thumbs + heldout)),
             "pairs": agreement(map(_pair_verdict, pairs + heldout_pairs)),

@@ -14,7 +14,13 @@ MUCH_REJECTED = 0.1  # share of all rows
 
 def warnings_of(facts: dict[str, Any]) -> list[str]:
     """`facts` as report.data_report has them."""
-    return [*_of_amounts(facts), *_of_raters(facts), *_of_lengths(facts["lengths"]), *_of_rows(facts)]
+    return [
+        *_of_amounts(facts),
+        *_of_raters(facts),
+        *_of_suspects(facts["suspects"]),
+        *_of_lengths(facts["lengths"]),
+        *_of_rows(facts),
+    ]
 
 
 def _of_amounts(facts: dict[str, Any]) -> Iterator[str]:
@@ -48,8 +54,24 @@ def _of_raters(facts: dict[str, Any]) -> Iterator[str]:
         if found["thumbs"] >= STUBBORN and found["up_share"] in (0.0, 1.0)
     ]
     if stubborn:
-        more = f" and {len(stubborn) - 3} more" if len(stubborn) > 3 else ""
-        yield f"{', '.join(stubborn[:3])}{more} gave one and the same thumb to everything; that says nothing"
+        yield f"{_names(stubborn)} gave one and the same thumb to everything; that says nothing"
+
+
+def _of_suspects(suspects: list[dict[str, Any]]) -> Iterator[str]:
+    for day in sorted({row["first_day"] for row in suspects if row["crowd"]}):
+        crowd = [row for row in suspects if row["crowd"] and row["first_day"] == day]
+        given, counted = (sum(row[count] for row in crowd) for count in ("votes", "counted"))
+        yield (
+            f"{len(crowd)} accounts that came on {day} gave {given} votes, of which {counted} count (data.newcomers): "
+            f"{_names([row['rater'] for row in crowd])}; do you know these people?"
+        )
+    if at_odds := [row["rater"] for row in suspects if not row["crowd"]]:
+        yield f"{_names(at_odds)} mostly vote against what others say of such words; are they mistaken, or mean ill?"
+
+
+def _names(people: list[str]) -> str:
+    more = f" and {len(people) - 3} more" if len(people) > 3 else ""
+    return f"{', '.join(people[:3])}{more}"
 
 
 def _of_lengths(lengths: dict[str, Any]) -> Iterator[str]:

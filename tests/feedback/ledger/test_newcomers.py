@@ -1,0 +1,131 @@
+"""S15: accounts that come on one day have a bounded share of what counts, and whoever trains is told who they are."""
+
+from collections import Counter
+from datetime import timedelta
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+
+from rlhf_ray.feedback.data import Data
+from rlhf_ray.feedback.ledger import Ledger
+from rlhf_ray.feedback.newcomers import FOUNDING, first_days, suspects, too_many
+from rlhf_ray.feedback.ready import prepare
+
+from .conftest import NOON, completion, vote
+from .test_spam import EACH, NOISE, PEOPLE, accuracy, learned_from, statements
+from .test_sybils import VOTES
+
+DAYS = 15  # on which the honest come, four a day
+
+
+@pytest.fixture(scope="module")
+def rows() -> list[dict[str, Any]]:
+    return statements()
+
+
+def grown(folder: Path, rows: list[dict[str, Any]], sybils: int) -> Path:
+    """A ledger of honest people who came one after the other, and of accounts that all came a day after the last."""
+    chance, entries = Random(0), []
+    for number, row in enumerate(rows):
+        person, right = number % PEOPLE, chance.random() >= NOISE
+        time = NOON + timedelta(days=person * DAYS // PEOPLE, seconds=number)
+        facts = {"completion_id": f"c{number}", "person": f"p{person}", "time": time}
+        entries.append(completion(number, prompt=row["prompt"], completion=row["completion"]))
+        entries.append(vote(number, label=1 if row["label"] == right else -1, **facts))
+    for number in range(sybils * VOTES):
+        place, time = number % len(rows), NOON + timedelta(days=DAYS, seconds=number)
+        facts = {"completion_id": f"c{place}", "person": f"together-{number // VOTES}", "time": time}
+        entries.append(vote(number, vote_id=f"together-{number}", label=-1 if rows[place]["label"] else 1, **facts))
+    with Ledger.open(folder, "r0") as ledger:
+        ledger.append_all(entries)
+    return folder
+
+
+def test_eighty_who_come_together_change_as_little_as_twenty_and_are_named(tmp_path, rows, plain_tokenizer) -> None:
+    seen, measured = rows[: PEOPLE * EACH], rows[PEOPLE * EACH :]
+    learned: dict[int, float] = {}
+    for sybils in (0, 10, 20, 40, 80):
+        ledger = grown(tmp_path / f"{sybils}", seen, sybils)
+        capped = learned_from(ledger, plain_tokenizer)
+        learned[sybils] = accuracy(capped, measured)
+        named = [row["rater"].startswith("together") for row in capped.suspects]
+        counted = sum(row["rater"].startswith("together") for row in capped.thumbs)
+        print(
+            f"{sybils} accounts: accuracy {learned[sybils]:.3f}; {counted} of {sybils * VOTES} votes count; "
+            f"{sum(named)} named, and {len(named) - sum(named)} honest people"
+        )
+        assert counted <= 0.1 * len(capped.thumbs)
+        assert len(capped.thumbs) - counted == len(seen), "no honest vote is left out"
+        assert sum(named) >= 0.8 * sybils
+        assert sum(named) == len(named)
+    assert min(learned.values()) > learned[0] - 0.02
+
+
+def test_the_report_names_them(tmp_path, rows, plain_tokenizer) -> None:
+    ledger = grown(tmp_path / "ledger", rows[: PEOPLE * EACH], 40)
+    ready = prepare(Data(feedback=[str(ledger)]), plain_tokenizer, most_tokens=1000, prompt_tokens=1000, seed=0)
+    report = ready.report(plain_tokenizer)
+    (warning,) = [each for each in report["warnings"] if "that came on 2026-12-10 gave" in each]
+    assert warning.startswith("40 accounts that came on 2026-12-10 gave 400 votes, of which 120 count")
+    assert "and 37 more" in warning
+    reason = "rater: expected at most 120 votes of accounts that came on 2026-12-10"
+    assert report["rejected"]["by_reason"] == {reason: 280}
+
+
+def votes(sizes: list[int]) -> list[dict[str, Any]]:
+    """So many votes on each day after the other, of one account each two."""
+    return [
+        {
+            "prompt": "p",
+            "completion": f"said {number % 2}",
+            "label": number % 2 == 0,
+            "rater": f"{day}-{number // 2}",
+            "created_at": (NOON + timedelta(days=day)).isoformat(),
+        }
+        for day, size in enumerate(sizes)
+        for number in range(size)
+    ]
+
+
+@pytest.mark.parametrize("share", [0.05, 0.1, 0.4, 1])
+def test_no_day_has_more_than_its_share_of_what_counts(share: float) -> None:
+    chance = Random(1)
+    for _ in range(100):
+        sizes = [FOUNDING, *(int(chance.paretovariate(0.7) * 10) % 3000 for _ in range(chance.randrange(1, 25)))]
+        given = votes(sizes)
+        days = first_days(given)
+        left_out = too_many(given, days, share)
+        counted = Counter(days[row["rater"]] for place, row in enumerate(given) if place not in left_out)
+        first, *later = (counted[day] for day in sorted(set(days.values())))
+        assert first == FOUNDING
+        assert max(later) <= share * counted.total()
+        for size, count in zip(filter(None, sizes[1:]), later, strict=True):
+            assert count == size or count > share * counted.total() - 1, "nothing is left out that could count"
+
+
+def test_in_a_young_ledger_everybody_counts() -> None:
+    for sizes in ([5000], [200, 5000], [100, 100, 5000]):
+        given = votes(sizes)
+        assert not too_many(given, first_days(given), 0.1)
+    assert not suspects(given[:100], first_days(given[:100]), {})
+
+
+def test_which_votes_of_a_day_count_stays_the_same_when_there_are_more() -> None:
+    def counted(sizes: list[int]) -> set[str]:
+        given = votes(sizes)
+        left_out = too_many(given, first_days(given), 0.1)
+        return {row["rater"] for place, row in enumerate(given) if place not in left_out and row["rater"][0] == "1"}
+
+    assert len(counted([900, 500]) & counted([900, 520, 50])) > 0.8 * 100 / 2
+
+
+def test_whoever_votes_against_the_others_is_named_and_where_they_are_few_they_count() -> None:
+    given = votes([400, 20])
+    for row in given[400:]:
+        row |= {"label": not row["label"], "rater": "against"}
+    days = first_days(given)
+    assert not too_many(given, days, 0.1)
+    row = {"rater": "against", "first_day": "2026-11-26", "votes": 20, "counted": 20, "agreement": 0.0, "crowd": False}
+    assert suspects(given, days, {}) == [row]
