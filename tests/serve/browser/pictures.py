@@ -1,14 +1,16 @@
-"""The pictures of the documentation: `python -m tests.serve.browser.pictures docs/pictures`.
+"""The pictures of the documentation: `python -m tests.serve.browser.pictures RUN docs/pictures`.
 
-Nothing is trained for them. Statements of the demo's world stand in for the models' answers, the rubric with some
-noise for the reward model, and what the dashboard shows are votes by simulated people over a day.
+RUN is a finished run of configs/rca/tiny.yaml, whose tuned, SFT and reward models answer and judge. What the dashboard
+shows are votes by simulated people over a day, on answers about incidents that nothing was trained on.
 """
 
+import asyncio
 import io
 import sys
 import tempfile
 from base64 import b64decode
-from datetime import datetime, timedelta
+from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 from random import Random
 
@@ -16,77 +18,62 @@ from PIL import Image
 
 from rlhf_ray.feedback.entries import Completion, Vote
 from rlhf_ray.feedback.ledger import Ledger
-from rlhf_ray.incidents.incident import Incident, read_prompt
+from rlhf_ray.incidents.incident import read_prompt
+from rlhf_ray.incidents.raters import deserves_thumb_up, gather_raters
 from rlhf_ray.incidents.rubric import judge
-from rlhf_ray.incidents.statements import write
-from rlhf_ray.incidents.world import make_prompts
-from rlhf_ray.seeds import derive
+from rlhf_ray.incidents.world import make_prompts, quality
 from tests.serve.browser.chromium import Chromium, find_chromium
-from tests.serve.browser.site import Speaker, Weigher, site
+from tests.serve.browser.site import opened
 
+from serve.artefact import artefact_of_run
+from serve.engine import Generation
+from serve.errors import granted
+from serve.generator import Generator
 from serve.orders import Order
-from serve.reward import Pair
+from serve.reward import Judging, Pair, Reward
 
-PAIRS, HOURS, COLOURS, SCALE = 130, 26, 64, 1.5
-PLAIN = ("vague", "restated", "no_resolution", "wrong_cause", "good")
-
-
-def stand_in(name: str, order: Order) -> str:
-    """The tuned model mostly writes a whole analysis, the SFT model whatever authors write."""
-    rng = Random(derive("picture", name, order.prompt))
-    kind = "good" if name == "tuned" and rng.random() < 0.85 else rng.choice(PLAIN)
-    return write(kind, incident_in(str(order.prompt)), rng)
+PAIRS, HOURS, PEOPLE, NOISE = 130, 26, 9, 0.06
+COLOURS, SCALE = 64, 1.5
+GENERATION = Generation(slots=32, prompt_tokens=80, response_tokens=80, queue=PAIRS)
+Speakers = Mapping[str, Generator]
 
 
-class Rubric(Weigher):
-    def chance(self, pair: Pair) -> float:
-        quality = judge(incident_in(pair.prompt), pair.completion or "").score
-        return min(0.98, max(0.03, quality + Random(derive("doubt", pair.completion)).gauss(0, 0.12)))
-
-
-def incident_in(prompt: str) -> Incident:
-    try:
-        return read_prompt(prompt)
-    except ValueError:
-        return Incident("API latency spike")
-
-
-def fill(ledger: Ledger) -> None:
+async def fill(ledger: Ledger, speakers: Speakers, reward: Reward) -> None:
     """A day of votes, on pairs."""
     rng = Random(5)
-    for place, row in enumerate(make_prompts(PAIRS, 5, heldout=False)):
-        time = ledger.now() - timedelta(hours=HOURS * rng.random() ** 1.4)
-        person = f"visitor:{rng.randrange(9)}"
-        for name in ("tuned", "sft"):
-            completion = given(name, row["prompt"], f"pair-{place}", time)
-            chance = Rubric().chance(Pair(completion.prompt, completion.completion))
-            label = 1 if rng.random() < 0.1 + 0.8 * chance else -1
-            ledger.append_all([completion, vote_on(completion, person, label, chance)])
+    people = gather_raters(PEOPLE, NOISE, rng)
+    rows = make_prompts(PAIRS, 5, heldout=True)
+    for name, speaker in speakers.items():
+        answers = await asyncio.gather(
+            *(speaker.complete(Order(row["prompt"], seed, as_trained=True)) for seed, row in enumerate(rows))
+        )
+        hours = Random(6)  # the same for both of a pair
+        for place, (row, answer) in enumerate(zip(rows, answers, strict=True)):
+            person = people[place % PEOPLE]
+            completion = Completion(
+                completion_id=f"pair-{place}-{name}",
+                prompt=row["prompt"],
+                completion=granted(answer).said[0].text,
+                model_version=speaker.model.version,
+                model_digest=speaker.model.digest,
+                arm=name,
+                pair=f"pair-{place}",
+                time=ledger.now() - timedelta(hours=HOURS * hours.random() ** 1.4),
+            )
+            label = person.votes_up(quality(row | {"completion": completion.completion}), rng)
+            ledger.append_all([completion, vote_on(completion, person.name, label, reward)])
 
 
-def given(name: str, prompt: str, pair: str, time: datetime) -> Completion:
-    model = Speaker(name, stand_in).about()
-    return Completion(
-        completion_id=f"{pair}-{name}",
-        prompt=prompt,
-        completion=stand_in(name, Order(prompt, 0)),
-        model_version=model.version,
-        model_digest=model.digest,
-        arm=name,
-        pair=pair,
-        time=time,
-    )
-
-
-def vote_on(completion: Completion, person: str, label: int, chance: float) -> Vote:
+def vote_on(completion: Completion, person: str, label: bool, reward: Reward) -> Vote:
+    verdict = granted(reward.judge([Pair(completion.prompt, completion.completion)])[0])
     return Vote(
         vote_id=f"vote-{completion.completion_id}",
         completion_id=completion.completion_id,
         person=person,
-        label=label,
-        score=chance,
-        probability=chance,
-        judge=Rubric().about().version,
+        label=1 if label else -1,
+        score=verdict.score,
+        probability=verdict.probability,
+        judge=reward.model.version,
         time=completion.time,
     )
 
@@ -107,27 +94,30 @@ def take(browser: Chromium, path: Path, width: int, begin: str = "header", end: 
 
 
 def vote_on_two(browser: Chromium, address: str) -> None:
+    """As somebody would who knows what a whole analysis is."""
     browser.go(f"{address}/")
     browser.one("#examples button").click()
     browser.one("#two").click()
     browser.one("#ask").click()
     browser.one("#answers .thumbs")
-    texts = browser.all("#answers .said")
-    better = max(range(2), key=lambda place: len(texts[place].text))
-    browser.press(*(("1", "4") if better == 0 else ("3", "2")))
+    prompt = browser.text("#asked")
+    good = [deserves_thumb_up(judge(read_prompt(prompt), text.text).score) for text in browser.all("#answers .said")]
+    browser.press("1" if good[0] else "2", "3" if good[1] else "4")
     browser.wait(lambda: [each.is_displayed() for each in browser.all("#answers .verdict")] == [True, True] or None)
     browser.run("document.activeElement.blur(); scrollTo(0, 0)")
 
 
-def main(folder: Path) -> None:
+def main(run: Path, folder: Path) -> None:
     folder.mkdir(exist_ok=True)
     found = find_chromium()
     assert found, "expected chromium and chromedriver"
+    speakers = {name: Generator(artefact_of_run(run, name), GENERATION) for name in ("tuned", "sft")}
+    reward = Reward(artefact_of_run(run, "reward"), Judging(most_tokens=161))
     browser = Chromium(*found)
     with tempfile.TemporaryDirectory() as place:
         with Ledger.open(Path(place), "past") as ledger:
-            fill(ledger)
-        with site(Path(place), stand_in, Rubric()) as address:
+            asyncio.run(fill(ledger, speakers, reward))
+        with opened(Path(place), speakers, reward) as address:
             for name, width, scheme, begin in (
                 ("page", 1120, "light", "header"),
                 ("page-dark", 1120, "dark", "header"),
@@ -141,7 +131,9 @@ def main(folder: Path) -> None:
             browser.wait_for_text("#lead", "of them Good")
             take(browser, folder / "dashboard.png", 1120)
     browser.close()
+    for speaker in speakers.values():
+        speaker.close()
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -55,7 +55,13 @@ class Weigher:
 def site(folder: Path, says: Says, weigher: Any = None, **more: Any) -> Iterator[str]:
     """Its address. `more` is the doors' own."""
     speakers: Any = {name: Speaker(name, says) for name in ("tuned", "sft")}
-    weigher = weigher or Weigher()
+    with opened(folder, speakers, weigher or Weigher(), **more) as address:
+        yield address
+
+
+@contextmanager
+def opened(folder: Path, speakers: Any, weigher: Any, **more: Any) -> Iterator[str]:
+    """As `site`, over whoever speaks and weighs."""
     with Ledger.open(folder, "doors") as ledger, socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         app = application(speakers["tuned"], weigher, speakers=speakers, ledger=ledger, **more)
