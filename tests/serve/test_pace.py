@@ -25,6 +25,10 @@ from serve.pace import SharedPace
 GREEDY = "import sys; from pathlib import Path; from serve.pace import SharedPace\n"
 GREEDY += "pace = SharedPace(Path(sys.argv[1]), 60); print(sum(not pace.wait('ada') for _ in range(100)))"
 
+ENDLESS = "import sys; from pathlib import Path; from serve.pace import SharedPace\n"
+ENDLESS += "pace = SharedPace(Path(sys.argv[1]), 60); pace.wait('eve'); Path(sys.argv[2]).touch()\n"
+ENDLESS += "for number in range(10**9): pace.wait(str(number))"
+
 
 def passed(paces: list[SharedPace], person: str, tries: int) -> int:
     return sum(not paces[number % len(paces)].wait(person) for number in range(tries))
@@ -36,6 +40,20 @@ def test_processes_that_ask_at_once_let_as_many_through_as_one_would(tmp_path: P
     asking = [subprocess.Popen(ask, cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(3)]
     assert sum(int(each.communicate(timeout=60)[0]) for each in asking) == 60
     assert passed([SharedPace(tmp_path / "pace", 60)], "bob", 100) == 59
+
+
+def test_processes_that_are_killed_while_they_count_leave_a_file_that_counts(tmp_path: Path, caplog) -> None:
+    pace = SharedPace(tmp_path / "pace", 60)
+    for number in range(5):
+        begun = tmp_path / f"{number}"
+        counting = subprocess.Popen([sys.executable, "-c", ENDLESS, str(tmp_path / "pace"), str(begun)], cwd=ROOT)
+        while not begun.exists():
+            time.sleep(0.01)
+        time.sleep(0.02 * number)
+        counting.kill()
+        counting.wait()
+        assert passed([pace], "ada", 100) == (60 if number == 0 else 0)
+    assert not caplog.records
 
 
 def test_whoever_waited_as_long_as_he_was_told_may_go_on(tmp_path: Path) -> None:

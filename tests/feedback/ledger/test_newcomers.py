@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from rlhf_ray.feedback.data import Data
+from rlhf_ray.feedback.intake import Feedback
 from rlhf_ray.feedback.ledger import Ledger
 from rlhf_ray.feedback.newcomers import FOUNDING, first_days, suspects, too_many
 from rlhf_ray.feedback.ready import prepare
@@ -18,6 +19,7 @@ from .test_spam import EACH, NOISE, PEOPLE, accuracy, learned_from, statements
 from .test_sybils import VOTES
 
 DAYS = 15  # on which the honest come, four a day
+CROWDS = (0, 10, 20, 40, 80)  # accounts that come together
 
 
 @pytest.fixture(scope="module")
@@ -25,17 +27,17 @@ def rows() -> list[dict[str, Any]]:
     return statements()
 
 
-def grown(folder: Path, rows: list[dict[str, Any]], sybils: int) -> Path:
+def grown(folder: Path, rows: list[dict[str, Any]], sybils: int, *, days: int = DAYS, noise: float = NOISE) -> Path:
     """A ledger of honest people who came one after the other, and of accounts that all came a day after the last."""
     chance, entries = Random(0), []
     for number, row in enumerate(rows):
-        person, right = number % PEOPLE, chance.random() >= NOISE
-        time = NOON + timedelta(days=person * DAYS // PEOPLE, seconds=number)
+        person, right = number % PEOPLE, chance.random() >= noise
+        time = NOON + timedelta(days=person * days // PEOPLE, seconds=number)
         facts = {"completion_id": f"c{number}", "person": f"p{person}", "time": time}
         entries.append(completion(number, prompt=row["prompt"], completion=row["completion"]))
         entries.append(vote(number, label=1 if row["label"] == right else -1, **facts))
     for number in range(sybils * VOTES):
-        place, time = number % len(rows), NOON + timedelta(days=DAYS, seconds=number)
+        place, time = number % len(rows), NOON + timedelta(days=days, seconds=number)
         facts = {"completion_id": f"c{place}", "person": f"together-{number // VOTES}", "time": time}
         entries.append(vote(number, vote_id=f"together-{number}", label=-1 if rows[place]["label"] else 1, **facts))
     with Ledger.open(folder, "r0") as ledger:
@@ -46,21 +48,45 @@ def grown(folder: Path, rows: list[dict[str, Any]], sybils: int) -> Path:
 def test_eighty_who_come_together_change_as_little_as_twenty_and_are_named(tmp_path, rows, plain_tokenizer) -> None:
     seen, measured = rows[: PEOPLE * EACH], rows[PEOPLE * EACH :]
     learned: dict[int, float] = {}
-    for sybils in (0, 10, 20, 40, 80):
-        ledger = grown(tmp_path / f"{sybils}", seen, sybils)
-        capped = learned_from(ledger, plain_tokenizer)
+    for sybils in CROWDS:
+        capped = learned_from(grown(tmp_path / f"{sybils}", seen, sybils), plain_tokenizer)
         learned[sybils] = accuracy(capped, measured)
-        named = [row["rater"].startswith("together") for row in capped.suspects]
-        counted = sum(row["rater"].startswith("together") for row in capped.thumbs)
-        print(
-            f"{sybils} accounts: accuracy {learned[sybils]:.3f}; {counted} of {sybils * VOTES} votes count; "
-            f"{sum(named)} named, and {len(named) - sum(named)} honest people"
-        )
+        counted, named, wrongly = told(capped, sybils, learned[sybils])
         assert counted <= 0.1 * len(capped.thumbs)
         assert len(capped.thumbs) - counted == len(seen), "no honest vote is left out"
-        assert sum(named) >= 0.8 * sybils
-        assert sum(named) == len(named)
+        assert named >= 0.8 * sybils
+        assert not wrongly
     assert min(learned.values()) > learned[0] - 0.02
+
+
+@pytest.mark.slow
+def test_people_who_often_err_are_hardly_ever_named(tmp_path, rows, plain_tokenizer) -> None:
+    for sybils in CROWDS:
+        ledger = grown(tmp_path / f"{sybils}", rows[: PEOPLE * EACH], sybils, noise=0.2)
+        capped = learned_from(ledger, plain_tokenizer)
+        _, named, wrongly = told(capped, sybils, accuracy(capped, rows[PEOPLE * EACH :]))
+        assert named >= 0.6 * sybils
+        assert wrongly <= 2
+
+
+@pytest.mark.slow
+def test_a_team_that_comes_in_four_days_pays_for_it(tmp_path, rows, plain_tokenizer) -> None:
+    ledger = grown(tmp_path / "ledger", rows[: PEOPLE * EACH], 0, days=4)
+    capped, free = (learned_from(ledger, plain_tokenizer, newcomers_share=share) for share in (0.1, 1))
+    lost, paid = (accuracy(each, rows[PEOPLE * EACH :]) for each in (capped, free))
+    print(f"{len(capped.thumbs)} of {len(free.thumbs)} votes count: accuracy {lost:.3f}, of all {paid:.3f}")
+    assert paid - 0.03 < lost
+
+
+def told(feedback: Feedback, sybils: int, right: float) -> tuple[int, int, int]:
+    """How many of their votes count, how many of them are named, and how many others."""
+    named = [row["rater"].startswith("together") for row in feedback.suspects]
+    counted = sum(row["rater"].startswith("together") for row in feedback.thumbs)
+    print(
+        f"{sybils} accounts: accuracy {right:.3f}; {counted} of {sybils * VOTES} votes count; "
+        f"{sum(named)} named, and {len(named) - sum(named)} honest people"
+    )
+    return counted, sum(named), len(named) - sum(named)
 
 
 def test_the_report_names_them(tmp_path, rows, plain_tokenizer) -> None:
