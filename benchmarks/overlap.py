@@ -31,7 +31,8 @@ from rlhf_ray.distributed.groups import LearnerGroup, SamplerGroup, ScorerGroup
 from rlhf_ray.distributed.team import assemble
 from rlhf_ray.experience import Estimates, Experience, Metrics, PromptBatch, Rollout, ScoredRollout
 from rlhf_ray.incidents.world import make_prompts
-from rlhf_ray.models.loading import load_classifier, load_tokenizer, resolve
+from rlhf_ray.models.folder import resolve
+from rlhf_ray.models.loading import load_classifier, load_tokenizer
 from rlhf_ray.runs import RunConfig
 from rlhf_ray.training.assess import Returns
 from rlhf_ray.training.checkpoint import Checkpoints

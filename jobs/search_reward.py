@@ -8,7 +8,8 @@ from rlhf_ray.distributed.search import confirm, search_space
 from rlhf_ray.evaluation.trials import conclude, rows_of, write_models, write_trials
 from rlhf_ray.feedback.lessons import Lessons
 from rlhf_ray.feedback.probes import read_probes
-from rlhf_ray.models.loading import context_length, fingerprint, load_tokenizer, resolve
+from rlhf_ray.models.folder import fingerprint, resolve
+from rlhf_ray.models.loading import context_length, load_tokenizer
 from rlhf_ray.runs import Cluster, RunConfig
 from rlhf_ray.stages import Run, Stage, scratch_of
 from rlhf_ray.training.search import RESULT, Search, stage_of

@@ -8,7 +8,8 @@ from rlhf_ray.data.tables import write_table
 from rlhf_ray.feedback.ready import prepare
 from rlhf_ray.feedback.report import in_a_few_lines, write_data_report
 from rlhf_ray.incidents.world import make_corpus, make_prompts
-from rlhf_ray.models.loading import fingerprint, load_tokenizer
+from rlhf_ray.models.folder import fingerprint
+from rlhf_ray.models.loading import load_tokenizer
 from rlhf_ray.runs import RunConfig
 from rlhf_ray.stages import Run, Stage
 

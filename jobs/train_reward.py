@@ -8,7 +8,8 @@ from rlhf_ray.distributed.fit import fit
 from rlhf_ray.evaluation.reward import measure
 from rlhf_ray.feedback.heldout import read_heldout
 from rlhf_ray.feedback.lessons import Lessons
-from rlhf_ray.models.loading import check_finite, context_length, fingerprint, load_tokenizer, resolve
+from rlhf_ray.models.folder import fingerprint, resolve
+from rlhf_ray.models.loading import check_finite, context_length, load_tokenizer
 from rlhf_ray.models.scalar import Scalar
 from rlhf_ray.runs import RunConfig
 from rlhf_ray.stages import Run, Stage

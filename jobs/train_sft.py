@@ -4,7 +4,8 @@ from pathlib import Path
 
 from rlhf_ray.data.tables import read_table
 from rlhf_ray.distributed.fit import fit
-from rlhf_ray.models.loading import check_finite, context_length, fingerprint, load_tokenizer, resolve
+from rlhf_ray.models.folder import fingerprint, resolve
+from rlhf_ray.models.loading import check_finite, context_length, load_tokenizer
 from rlhf_ray.runs import RunConfig
 from rlhf_ray.stages import Run, Stage
 from rlhf_ray.text import check_pairs

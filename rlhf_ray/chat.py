@@ -4,15 +4,20 @@ The template is rendered with numbers in the place of what people wrote, and cut
 people's words are put between them, so whatever these look like, they are read as the characters they are made of.
 """
 
+from __future__ import annotations
+
 import json
 import re
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from jinja2 import TemplateError
-from transformers import PreTrainedTokenizerBase
 
 from rlhf_ray.config import BadInput
+
+if TYPE_CHECKING:  # it takes seconds to import, and those that only write conversations down need none of it
+    from transformers import PreTrainedTokenizerBase
 
 Messages = list[dict[str, str]]
 Stretch = tuple[str | int, ...]  # the template's own text, and numbers of messages

@@ -18,11 +18,11 @@ import yaml
 
 from rlhf_ray.config import BadInput
 from rlhf_ray.durable import MANIFEST, digest, is_whole, publish, read_manifest, write_whole
+from rlhf_ray.evaluation.cards import CARD
 from rlhf_ray.meter import Meter
 from rlhf_ray.runs import RunConfig
 from rlhf_ray.storage import Storage
 
-CARD = "README.md"  # written when the run ends, with what was measured: no part of what a stage made
 FORMAT = 4  # part of every key: raise it when a stage's files change their meaning
 
 

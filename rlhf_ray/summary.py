@@ -13,7 +13,7 @@ from rlhf_ray.data.tables import Row
 from rlhf_ray.durable import write_whole
 from rlhf_ray.evaluation.cards import write_card
 from rlhf_ray.evaluation.page import write_page
-from rlhf_ray.models.loading import fingerprint
+from rlhf_ray.models.folder import fingerprint
 from rlhf_ray.stages import Run
 
 STAGES = ("world", "sft", "thumbs", "reward", "ppo", "report")

@@ -9,7 +9,7 @@ from typing import Any
 from serve.artefact import Artefact
 from serve.keeping import Given
 from serve.orders import Said
-from serve.reward import Verdict
+from serve.verdicts import Verdict
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,10 @@ from rlhf_ray.config import BadInput, Config, check
 
 from serve.artefact import REWARD, SFT, TUNED, Artefact, artefact, artefact_of_run
 from serve.compactor import Compactor
-from serve.deployments import Doors, GeneratorReplica, RewardReplica
+from serve.deployments import GeneratorReplica, RewardReplica
 from serve.engine import Generation
 from serve.gold import Gold
+from serve.ingress import Doors
 from serve.reward import Judging
 from serve.split import check_split
 from serve.versions import Versions
@@ -99,7 +100,7 @@ def gold_of(config: Serving, versions: Versions) -> Gold:
         return Gold()
     if REWARD not in versions.first:
         raise BadInput("gold: expected a server with a reward model, which judges it, got one without")
-    return Gold.read(config.gold, versions.first[REWARD], config.judging)
+    return Gold.read(config.gold, versions.first[REWARD], config.judging.most_tokens)
 
 
 def generators(config: Serving) -> dict[str, Artefact]:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from rlhf_ray.config import BadInput
 from rlhf_ray.durable import is_whole, read_manifest
-from rlhf_ray.models.loading import fingerprint, resolve
-from rlhf_ray.stages import CARD
+from rlhf_ray.evaluation.cards import CARD
+from rlhf_ray.models.folder import fingerprint, resolve
 
 TUNED, SFT, REWARD = "tuned", "sft", "reward"
 PLACES = {TUNED: ("ppo", "policy"), SFT: ("sft",), REWARD: ("reward",)}  # of a run: a stage, and the model in it

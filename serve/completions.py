@@ -17,9 +17,9 @@ from serve.errors import granted
 from serve.events import Events
 from serve.keeping import Given, Keeper
 from serve.orders import Answer, Load, Order, Refusal, Said
-from serve.reward import Pair, Verdict
 from serve.schemas import ChatBody, CompletionBody
 from serve.split import arm_of
+from serve.verdicts import Pair, Verdict
 from serve.versions import Versions
 
 

@@ -1,37 +1,22 @@
-"""The plain classes as deployments: what Ray Serve adds is batching, health, metrics and the way between processes."""
+"""The models as deployments: what Ray Serve adds is batching, health, metrics and the way between processes."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import torch
 from ray import serve
-from ray.exceptions import RayActorError
-from ray.serve.context import _get_global_client
-from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
-from ray.serve.handle import DeploymentHandle
-from starlette.types import ASGIApp
-
-from rlhf_ray.feedback.ledger import Ledger
 
 from serve.artefact import REWARD, Artefact
-from serve.doors import Government, doors
 from serve.engine import Generation
 from serve.generator import Generator
-from serve.gold import Gold
-from serve.keys import Keys, check_exposed
-from serve.metrics import Requests, Speech, Verdicts
+from serve.metrics import Speech, Verdicts
 from serve.orders import Answer, Load, Order, Refusal
-from serve.processes import processes
-from serve.promotion import Promotion
 from serve.rehearsal import mistakes, try_generator, try_reward
-from serve.remote import Remote
-from serve.reward import Judging, Pair, Reward, Verdict
+from serve.reward import Judging, Reward
 from serve.shelf import Shelf
+from serve.verdicts import Pair, Verdict
 from serve.versions import Versions
-
-READY_S = 5.0
 
 
 class GeneratorReplica:
@@ -114,68 +99,3 @@ class RewardReplica:
     async def check_health(self) -> None:
         """Versions that nobody needs are let go."""
         await self.shelf.keep(self.about().digest)
-
-
-@serve.ingress()
-class Doors:
-    """Where HTTP comes in. Refuses to start where others could reach it without a key."""
-
-    def __init__(
-        self,
-        speakers: Mapping[str, DeploymentHandle],
-        judge: DeploymentHandle | None,
-        versions: Versions,
-        *,
-        promoted: Sequence[str],
-        runs: str,
-        gold: Gold,
-        split: Mapping[str, float],
-        keys: str,
-        ledger: str,
-        compactor: DeploymentHandle | None,
-        timeout_s: float,
-    ) -> None:
-        check_exposed(_get_global_client().http_config.host, keys)
-        self.speakers = {name: Remote(handle) for name, handle in speakers.items()}
-        self.judge = Remote(judge) if judge else None
-        self.versions, self.split, self.timeout_s = versions, split, timeout_s
-        self.gold = gold
-        self.promotion = Promotion(versions, Path(runs), promoted, self.rehearse, self.weigh)
-        self.keys = None if keys == "none" else Keys.read(Path(keys))
-        self.ledger = None if ledger == "none" else Ledger.open(Path(ledger), "doors")
-        self.compactor = compactor  # nobody asks it for anything, but Serve must have it
-
-    def check_health(self) -> None:
-        """Raises RuntimeError where nothing that is answered could be kept any more."""
-        if self.ledger and not self.ledger.is_open():
-            raise RuntimeError(f"{self.ledger.folder}: nobody writes the ledger")
-
-    def __serve_build_asgi_app__(self) -> ASGIApp:  # Serve's name, called in the replica
-        return doors(
-            self.speakers,
-            self.judge,
-            self.versions,
-            split=self.split,
-            govern=Government(self.promotion, processes),
-            is_ready=self.is_ready,
-            keys=self.keys,
-            ledger=self.ledger,
-            timeout_s=self.timeout_s,
-            count=Requests(),
-        )
-
-    async def rehearse(self, model: Artefact, rollouts: list[Pair]) -> list[str]:
-        remote = self.judge if model.name == REWARD and self.judge else self.speakers[model.name]
-        return await remote.rehearse(model, rollouts)
-
-    async def weigh(self, model: Artefact, served: Artefact) -> str:
-        return await self.gold.complaint(self.judge, model, served) if self.judge else ""
-
-    async def is_ready(self) -> bool:
-        everyone = [*self.speakers.values(), *([self.judge] if self.judge else [])]
-        try:
-            async with asyncio.timeout(READY_S):
-                await asyncio.gather(*(each.about() for each in everyone))
-        except (TimeoutError, BackPressureError, DeploymentUnavailableError, RayActorError):
-            return False
-        return True

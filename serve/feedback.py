@@ -16,8 +16,8 @@ from serve.errors import Refused
 from serve.keeping import Keeper, looked_up
 from serve.orders import Refusal
 from serve.pace import SharedPace
-from serve.reward import Pair, Verdict
 from serve.schemas import VoteBody
+from serve.verdicts import Pair, Verdict
 from serve.versions import Versions
 
 LOG = logging.getLogger(__name__)

@@ -8,13 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rlhf_ray.config import BadInput
-from rlhf_ray.feedback.intake import read_feedback
-from rlhf_ray.models.loading import load_tokenizer
 
 from serve.artefact import Artefact
 from serve.completions import Judge
 from serve.errors import granted
-from serve.reward import Judging, Pair, Verdict
+from serve.verdicts import Pair, Verdict
 
 MOST_LOST = 0.01  # of the accuracy
 AT_ONCE = 64  # answers that are judged with one call
@@ -29,10 +27,16 @@ class Gold:
     pairs: Sequence[tuple[Pair, Pair]] = ()
 
     @classmethod
-    def read(cls, source: str, model: Artefact, judging: Judging) -> "Gold":
-        """Of any form that data.feedback has. Raises BadInput where it holds nothing that the model could judge."""
+    def read(cls, source: str, model: Artefact, most_tokens: int) -> "Gold":
+        """Of any form that data.feedback has.
+
+        Raises BadInput where it holds nothing that the model could judge, in at most so many tokens.
+        """
+        from rlhf_ray.feedback.intake import read_feedback  # seconds to import: not for the doors, who weigh gold alone
+        from rlhf_ray.models.loading import load_tokenizer
+
         tokenizer = load_tokenizer(model.folder)
-        found = read_feedback([source], tokenizer, judging.most_tokens, votes_a_person=ENOUGH, newcomers_share=1)
+        found = read_feedback([source], tokenizer, most_tokens, votes_a_person=ENOUGH, newcomers_share=1)
         if found.rejected:
             raise BadInput(f"gold: row {found.rejected[0]['row']} of {source}: {found.rejected[0]['reason']}")
         return cls(

@@ -13,7 +13,7 @@ from rlhf_ray.feedback.ledger import Ledger, LedgerFull
 
 from serve.errors import Refused
 from serve.orders import Answer, Order, Refusal, Said
-from serve.reward import Verdict
+from serve.verdicts import Verdict
 
 LOG = logging.getLogger(__name__)
 FULL = Refusal(507, "the disk is full: nothing can be kept")

@@ -1,11 +1,13 @@
 """What is counted, for Prometheus through Ray. Every label comes from a list of ours."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from ray.util.metrics import Counter, Gauge, Histogram
 
-from serve.engine import Engine
+if TYPE_CHECKING:  # the doors count, too, and import no model
+    from serve.engine import Engine
 
 SECONDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60]
 
@@ -32,7 +34,7 @@ class Speech:
         self.taken = Gauge("rlhf_slots_taken", "Rows that speak.", tag_keys=("model",))
         self.waiting = Gauge("rlhf_rows_waiting", "Rows that wait for a slot.", tag_keys=("model",))
 
-    def look(self, engines: Sequence[Engine]) -> None:
+    def look(self, engines: "Sequence[Engine]") -> None:
         """Record how things stand with all its versions."""
         for engine in engines:
             drawn, counted = engine.drawn, self.counted.get(engine, 0)

@@ -16,8 +16,8 @@ from rlhf_ray.config import BadInput
 from serve.artefact import REWARD, TUNED, Artefact, artefact_of_run
 from serve.errors import Refused
 from serve.orders import Refusal
-from serve.rehearsal import last_rollouts
-from serve.reward import Pair
+from serve.rollouts import last_rollouts
+from serve.verdicts import Pair
 from serve.versions import Release, Versions
 
 Rehearse = Callable[[Artefact, list[Pair]], Awaitable[Sequence[str]]]

@@ -9,43 +9,20 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from math import isfinite
-from pathlib import Path
-
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from rlhf_ray.config import BadInput
 from rlhf_ray.evaluation.texts import repetition
 
-from serve.artefact import Artefact
 from serve.generator import Generator
 from serve.orders import Answer, Order, Refusal, Said
-from serve.reward import Pair, Reward, Verdict
+from serve.reward import Reward
+from serve.verdicts import Pair, Verdict
 
-ASKED = 8  # prompts
 ENDED = 0.5  # share of the answers that must end by themselves
 EMPTY = 2.0  # tokens an answer; with a mean below, the model just ends
 ALIKE = 0.5  # share of the prompts that may be given one and the same answer
 REPEATED = 0.5  # mean share of an answer's word pairs that it may have said before
 ANYTHING = [Pair("The", " the"), Pair("The", " a")]  # for a model of whose training nothing is known
-
-
-def last_rollouts(tuned: Artefact) -> list[Pair]:
-    """Distinct prompts of the last rollouts of a run's tuned model, and what was answered; none where it has no run.
-
-    Raises BadInput where the run's rollouts cannot be read.
-    """
-    if not tuned.stage:
-        return []
-    path = Path(tuned.stage) / "rollouts.parquet"
-    try:
-        file = pq.ParquetFile(path)
-        rows = file.read_row_group(file.num_row_groups - 1, ["prompt", "completion"]).to_pylist()
-    except (OSError, pa.ArrowException, IndexError) as error:
-        raise BadInput(f"{path}: expected the run's rollouts, got: {str(error).splitlines()[0]}") from None
-    return [
-        Pair(prompt, said) for prompt, said in list({row["prompt"]: row["completion"] for row in rows}.items())[-ASKED:]
-    ]
 
 
 @contextmanager

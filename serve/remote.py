@@ -14,9 +14,9 @@ from ray.serve.handle import DeploymentHandle
 
 from serve.artefact import Artefact
 from serve.fullness import Fullness
+from serve.heard import Heard
 from serve.orders import Answer, Load, Order, Refusal
-from serve.reward import Pair
-from serve.telling import Heard
+from serve.verdicts import Pair
 
 BUSY = Refusal(429, "as many wait as may wait; try again later")
 GONE = Refusal(503, "nobody is there who could answer; try again later")

@@ -6,7 +6,6 @@ those shapes a row's bits do not depend on its neighbours, so the same pair alwa
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from pydantic import Field
@@ -18,6 +17,7 @@ from rlhf_ray.models.scalar import Scalar, at_last_token
 
 from serve.artefact import Artefact
 from serve.orders import Refusal
+from serve.verdicts import Pair, Verdict
 
 WIDTH, HEIGHT = 32, 4  # columns and rows come in multiples of these
 
@@ -28,23 +28,6 @@ class Judging(Config):
     most_tokens: int = Field(201, ge=2, le=100_000, description="Most tokens of a pair, with its end-of-text.")
     rows: int = Field(16, ge=4, le=1024, multiple_of=4, description="Pairs that are read together at most.")
     device: str = Field("cpu", pattern=r"^(cpu|cuda(:\d+)?)$", description="Where the model computes.")
-
-
-@dataclass(frozen=True)
-class Pair:
-    """A prompt and what was answered; without a completion, a text that is judged as it stands."""
-
-    prompt: str
-    completion: str | None = None
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """`score` is normalised, as PPO saw it. `probability` is that of a 👍: the raw logit is its log-odds."""
-
-    score: float
-    probability: float
-    tokens: int
 
 
 class Reward:

@@ -7,8 +7,8 @@ from serve.artefact import REWARD, Artefact
 from serve.completions import Judge
 from serve.errors import Refused, granted
 from serve.orders import Refusal
-from serve.reward import Pair, Verdict
 from serve.schemas import Body, ClassifyBody, PairsBody, RerankBody, ScoreBody, many
+from serve.verdicts import Pair, Verdict
 from serve.versions import Versions
 
 

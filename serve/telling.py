@@ -5,8 +5,6 @@ from collections.abc import Sequence
 from tokenizers.decoders import DecodeStream
 from transformers import PreTrainedTokenizerBase
 
-from serve.orders import Said
-
 
 class Telling:
     """Tokens in, text out. A character is told when it is whole, and what may become a stop string is held back."""
@@ -51,26 +49,3 @@ class Telling:
             if any(stop.startswith(self.text[-length:]) for stop in self.stop):
                 return length
         return 0
-
-
-class Heard:
-    """What a listener has heard of each sample, so that one who asks for the same again hears what is new alone."""
-
-    def __init__(self) -> None:
-        self.most: dict[int, tuple[int, int, bool]] = {}  # tokens, characters, and whether that was all
-        self.now: dict[int, tuple[int, int, bool]] = {}
-
-    def begin_again(self) -> None:
-        self.now = {}
-
-    def fresh(self, said: Said) -> Said | None:
-        """What of the next piece was not heard before; None where all of it was."""
-        none = (0, 0, False)
-        tokens, characters, _ = self.now.get(said.sample, none)
-        most = self.most.get(said.sample, none)
-        reached = tokens + len(said.tokens), characters + len(said.text), said.finish is not None
-        self.now[said.sample] = reached
-        if reached <= most:
-            return None
-        self.most[said.sample] = reached
-        return said.since(max(0, most[0] - tokens), said.text[max(0, most[1] - characters) :])

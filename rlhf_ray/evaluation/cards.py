@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from rlhf_ray.durable import file_digest
 
+CARD = "README.md"  # written when a run ends, with what was measured: no part of what a stage made
 _TEMPLATES = Environment(  # noqa: S701  (Markdown, not HTML)
     loader=PackageLoader("rlhf_ray.evaluation"), undefined=StrictUndefined, keep_trailing_newline=True
 )
@@ -17,7 +18,7 @@ _TEMPLATES = Environment(  # noqa: S701  (Markdown, not HTML)
 def write_card(folder: Path, template: str, **facts: Any) -> None:
     """Render `template` with the facts as the folder's README.md."""
     text = _TEMPLATES.get_template(template).render(**facts)
-    (folder / "README.md").write_text(text, encoding="utf-8")
+    (folder / CARD).write_text(text, encoding="utf-8")
 
 
 def write_base_card(folder: Path, pretraining: BaseModel) -> None:

@@ -5,9 +5,6 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from scipy.stats import binomtest
-from sklearn.metrics import roc_auc_score
-
 from rlhf_ray.data.tables import Row
 
 BINS = 10
@@ -64,6 +61,8 @@ def comparison(votes: Iterable[Row], ours: str, theirs: str) -> dict[str, Any]:
 
 def against_reward(votes: Iterable[Row], judge: str) -> dict[str, Any]:
     """The share of thumbs up, with its interval, where that version of the reward model saw so much chance of them."""
+    from sklearn.metrics import roc_auc_score  # a second to import: who serves should be there before it
+
     judged = [vote for vote in votes if vote["probability"] is not None and vote["judge"] == judge]
     ups = [vote["label"] == 1 for vote in judged]
     likely = [vote["probability"] for vote in judged]
@@ -93,6 +92,8 @@ def in_bin(place: int, votes: Sequence[Row]) -> dict[str, Any]:
 
 def share(count: int, of: int, name: str) -> dict[str, float | None]:
     """With its 95 % Wilson interval; of nothing all are None."""
+    from scipy.stats import binomtest  # as above
+
     if not of:
         return {name: None, "low": None, "high": None}
     interval = binomtest(count, of).proportion_ci(0.95, method="wilson")

@@ -11,7 +11,7 @@ from pydantic import Field
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from rlhf_ray.config import BadInput, Config
-from rlhf_ray.models.loading import resolve
+from rlhf_ray.models.folder import resolve
 from rlhf_ray.models.plain import ADAPTER
 
 HEAD = "score"  # a classifier's head is too small for an adapter, and no good without learning

@@ -1,7 +1,5 @@
 """Hugging Face models and tokenizers from a folder, a hub name, or the base that ships with the package."""
 
-import json
-from importlib.resources import files
 from pathlib import Path
 
 import torch
@@ -18,23 +16,9 @@ from transformers.utils import logging
 
 from rlhf_ray.alarm import Alarm, NotFinite
 from rlhf_ray.config import BadInput
-from rlhf_ray.durable import digest, digests
+from rlhf_ray.models.folder import resolve
 
 logging.disable_progress_bar()  # loading takes a moment; a bar for it would only clutter the log
-
-SHIPPED = "shipped"  # the config's name for the package's own base model
-
-
-def resolve(name: str) -> str:
-    """A model's folder, absolute since workers may run elsewhere, or a hub name as it is."""
-    folder = Path(str(files("rlhf_ray").joinpath("base")) if name == SHIPPED else name).expanduser()
-    return str(folder.resolve()) if folder.exists() else name
-
-
-def fingerprint(name: str) -> str:
-    """The digest of a model folder's files; of a hub's model the name, since nobody here knows its files."""
-    folder = Path(resolve(name))
-    return digest(json.dumps(digests(folder), sort_keys=True).encode()) if folder.is_dir() else name
 
 
 def check_finite(folder: Path) -> None:

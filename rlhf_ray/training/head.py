@@ -4,11 +4,11 @@ The first gradients through a random head would spoil what the backbone knows al
 """
 
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
-from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
@@ -16,11 +16,16 @@ from rlhf_ray.data.tables import Row
 from rlhf_ray.models.scalar import Scalar, at_last_token
 from rlhf_ray.text import encode_pair, pad_right
 
+if TYPE_CHECKING:
+    from sklearn.linear_model import LogisticRegression
+
 TOGETHER = 64  # rows that are read at once
 
 
-def regression() -> LogisticRegression:
+def regression() -> "LogisticRegression":
     """A linear head has no intercept."""
+    from sklearn.linear_model import LogisticRegression  # a second to import, and only this stage needs it
+
     return LogisticRegression(C=0.1, fit_intercept=False, max_iter=2000)
 
 

@@ -4,8 +4,6 @@ from collections import Counter, defaultdict
 
 import numpy as np
 from jaxtyping import Float
-from scipy.special import logit
-from sklearn.model_selection import cross_val_predict
 
 from rlhf_ray.data.tables import Row
 from rlhf_ray.training.head import regression
@@ -23,6 +21,9 @@ def rater_weights(features: Float[np.ndarray, "N D"], thumbs: list[Row]) -> Rate
     log-odds of that: nothing where he agrees by chance. All weigh 1 where nobody is better than chance, or where a
     label is too rare to tell.
     """
+    from scipy.special import logit  # with the next a second to import, and only this stage needs them
+    from sklearn.model_selection import cross_val_predict
+
     given, labels = Counter(thumb.get("rater") for thumb in thumbs), np.array([thumb["label"] for thumb in thumbs])
     folds = min(FOLDS, labels.sum(), len(labels) - labels.sum())
     if folds < 2:

@@ -12,7 +12,8 @@ from serve.doors import Government, doors
 from serve.engine import Generation
 from serve.generator import Generator
 from serve.promotion import Promotion
-from serve.reward import Judging, Pair, Reward
+from serve.reward import Judging, Reward
+from serve.verdicts import Pair
 from serve.versions import Versions
 
 GENERATION = Generation(slots=8, prompt_tokens=32, response_tokens=24, queue=4)

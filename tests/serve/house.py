@@ -13,7 +13,7 @@ from serve.artefact import Artefact
 from serve.deployments import GeneratorReplica, RewardReplica
 from serve.doors import Government
 from serve.promotion import Promotion
-from serve.reward import Pair
+from serve.verdicts import Pair
 
 
 def serving(runs: Path, file: Path | str, run: str = "run-1", **more: Any) -> Serving:

@@ -1,6 +1,8 @@
 """What the doors answer, over a real engine and a real reward model, without Ray."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ from tests.serve.conftest import Counted, application, local
 
 from serve.gate import LARGEST_BODY
 from serve.keys import Keys, check_exposed, is_loopback, issue
-from serve.reward import Pair
+from serve.verdicts import Pair
 
 ASK = {"prompt": "the quick", "seed": 3, "max_tokens": 8}
 
@@ -237,3 +239,11 @@ def test_the_doors_of_health_answer(web) -> None:
     assert web.get("/healthz").status_code == web.get("/readyz").status_code == 200
     answer = web.get("/nowhere")
     assert (answer.status_code, answer.json()["error"]["type"]) == (404, "invalid_request_error")
+
+
+@pytest.mark.parametrize("module", ["serve.ingress", "serve.compactor"])
+def test_who_serves_no_model_imports_none(module: str) -> None:
+    """Torch and transformers take five seconds and 400 MiB, which a replica that was killed would need again."""
+    code = f"import sys, {module}; print({{'torch', 'transformers', 'sklearn', 'scipy', 'datasets'}} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.stdout == "set()\n", done.stdout + done.stderr

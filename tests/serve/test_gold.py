@@ -14,7 +14,8 @@ from tests.serve.runs import PROMPTS, save_runs
 from serve.app import gold_of, versions_of
 from serve.artefact import artefact_of_run
 from serve.errors import Refused
-from serve.reward import Pair, Reward, Verdict
+from serve.reward import Reward
+from serve.verdicts import Pair, Verdict
 
 TEXTS = [" the quick", " pack my", " jumps over"]
 

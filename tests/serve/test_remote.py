@@ -10,9 +10,9 @@ from ray.exceptions import ActorDiedError, ActorUnavailableError
 from ray.serve.exceptions import BackPressureError
 
 from serve.generator import Generator, joined_by_sample
+from serve.heard import Heard
 from serve.orders import Answer, Order, Refusal, Said
 from serve.remote import BUSY, GONE, TRIES, Remote
-from serve.telling import Heard
 
 ORDER = Order("the quick", seed=4, samples=2, most_tokens=16, alternatives=1)
 

@@ -15,7 +15,8 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from rlhf_ray.config import BadInput
 from rlhf_ray.experience import PromptBatch, Rollout
-from rlhf_ray.models.loading import load_tokenizer, resolve
+from rlhf_ray.models.folder import resolve
+from rlhf_ray.models.loading import load_tokenizer
 from rlhf_ray.weights import LocalWeights, arrived
 from rlhf_ray.workers.engines.response import Response, as_rollout, asked
 from rlhf_ray.workers.sampling import Sampling
