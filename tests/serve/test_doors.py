@@ -244,6 +244,7 @@ def test_the_doors_of_health_answer(web) -> None:
 @pytest.mark.parametrize("module", ["serve.ingress", "serve.compactor"])
 def test_who_serves_no_model_imports_none(module: str) -> None:
     """Torch and transformers take five seconds and 400 MiB, which a replica that was killed would need again."""
-    code = f"import sys, {module}; print({{'torch', 'transformers', 'sklearn', 'scipy', 'datasets'}} & set(sys.modules))"
+    heavy = {"torch", "transformers", "sklearn", "scipy", "datasets"}
+    code = f"import sys, {module}; print({heavy} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.stdout == "set()\n", done.stdout + done.stderr
