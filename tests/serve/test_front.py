@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -91,3 +92,35 @@ def test_where_no_doors_answer_it_says_so_as_they_would(tmp_path: Path, backends
     told = json.loads(answer.data)["error"]
     assert (told["code"], told["type"]) == (503, "server_error")
     assert b"zqxjkv" not in answer.data
+
+
+class Echo(BaseHTTPRequestHandler):
+    """Doors that answer with the id of the request."""
+
+    def do_GET(self) -> None:
+        heard = self.headers.get("X-Request-ID", "none").encode("latin-1")
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(heard)))
+        self.end_headers()
+        self.wfile.write(heard)
+
+    def log_message(self, *_: object) -> None:
+        """Nothing: the test says what was wrong."""
+
+
+def test_what_rays_replicas_fail_at_does_not_reach_them(tmp_path: Path) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Echo) as doors:
+        threading.Thread(target=doors.serve_forever).start()
+        server = ServerConfig(name="doors", host="127.0.0.1", port=doors.server_port)
+        backends = {"http-rlhf": BackendConfig(name="http-rlhf", path_prefix="/", app_name="rlhf", servers=[server])}
+        with front(tmp_path, backends) as url:
+            ask(url)
+            pool = PoolManager(retries=False)
+            for sent, heard in (("of ours", b"of ours"), ("\xe9", b"none"), ("a\x80", b"none")):
+                answer = pool.request("GET", url, headers={"X-Request-ID": sent.encode("latin-1")})
+                assert (answer.status, answer.data) == (200, heard)
+            answer = pool.request("zqxjkv", url)
+            assert answer.status == 405
+            assert answer.json()["error"]["code"] == 405
+            assert b"zqxjkv" not in answer.data
+        doors.shutdown()
