@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from rlhf_ray.feedback.ledger import Ledger
 from tests.serve.conftest import application, local
+from tests.serve.probe import MARK
 
 from serve.schemas import BODIES
 
 REQUESTS = int(os.environ.get("RLHF_RAY_REQUESTS", "3000"))  # of the drill
-MARK = "zqxjkv"  # what no sentence of ours contains
 ODD = st.sampled_from(["", "\x00", "‮", "\ud800", "<script>", "𝕏", "the quick", "a" * 3000, "9" * 5000, MARK])
 NUMBERS = st.one_of(
     st.integers(-5, 40), st.sampled_from([2**63, -(2**70), 10**400]), st.floats(), st.floats(0, 2, width=32)
@@ -25,12 +25,18 @@ VALUES = st.recursive(
     LEAVES, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(ODD, inner, max_size=3), max_leaves=6
 )
 FIELDS = sorted({field for kind in BODIES.values() for field in kind.model_fields})
-PAIRS = st.lists(st.fixed_dictionaries({"prompt": ODD, "completion": ODD}), max_size=3)
-MESSAGES = st.lists(st.fixed_dictionaries({"role": st.sampled_from(["user", "tool"]), "content": ODD}), max_size=3)
-NEAR = {"prompt": ODD | st.lists(ODD, max_size=2), "input": ODD, "query": ODD, "text_1": ODD, "text_2": ODD}
-NEAR |= {"incident": ODD, "completion_id": ODD, "label": st.sampled_from([1, -1])}
+SAID = (
+    st.sampled_from(["the quick", "pack my box", "", "‮", "<script>", "𝕏", MARK])
+    | st.text("the quick", max_size=9)
+    | ODD
+)
+PAIRS = st.lists(st.fixed_dictionaries({"prompt": SAID, "completion": SAID}), max_size=3)
+MESSAGES = st.lists(st.fixed_dictionaries({"role": st.sampled_from(["user", "tool"]), "content": SAID}), max_size=3)
+NEAR = {"prompt": SAID | st.lists(SAID, max_size=2), "input": SAID, "query": SAID, "text_1": SAID, "text_2": SAID}
+NEAR |= {"incident": SAID, "completion_id": ODD, "label": st.sampled_from([1, -1])}
 NEAR |= {"run": ODD | st.sampled_from(["..", "/", "a/../../b"])}
-NEAR |= {"documents": st.lists(ODD, max_size=3), "pairs": PAIRS, "messages": MESSAGES, "max_tokens": st.integers(0, 3)}
+NEAR |= {"documents": st.lists(SAID, min_size=1, max_size=3), "pairs": PAIRS, "messages": MESSAGES}
+NEAR |= {"max_tokens": st.integers(0, 6)}
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +53,8 @@ def bodies(draw: Any) -> tuple[str, bytes]:
     door = draw(st.sampled_from(sorted(BODIES)))
     fields = BODIES[door].model_fields
     body = {name: draw(NEAR[name]) for name, field in fields.items() if field.is_required() or name == "max_tokens"}
-    for name in draw(st.lists(st.sampled_from(FIELDS), max_size=2)):
+    own, mistakes = st.sampled_from(sorted(fields) or FIELDS), draw(st.sampled_from([0, 0, 1, 2]))
+    for name in draw(st.lists(own | st.sampled_from(FIELDS), max_size=mistakes)):
         body[name] = draw(VALUES)
     if draw(st.integers(0, 9)) == 0:
         body[draw(ODD)] = MARK
