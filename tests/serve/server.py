@@ -5,13 +5,15 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+from urllib3 import PoolManager
+from urllib3.exceptions import HTTPError
 
 from rlhf_ray.client import Client
 from tests.serve.served import served
@@ -57,6 +59,17 @@ class Server:
             assert time.monotonic() - begin < deadline_s, found
             time.sleep(0.1)
         return found
+
+    def metrics(self) -> Iterator[bytes]:
+        """The page of every process of the server that has one."""
+        pool = PoolManager(retries=False, timeout=2)
+        for process in psutil.Process(self.process.pid).children(recursive=True):
+            for connection in process.net_connections():
+                if connection.status == psutil.CONN_LISTEN:
+                    with suppress(HTTPError):
+                        page = pool.request("GET", f"http://127.0.0.1:{connection.laddr.port}/metrics")
+                        if page.status == 200:
+                            yield page.data
 
 
 @contextmanager

@@ -2,14 +2,11 @@
 
 import re
 import time
-from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import psutil
 import pytest
 from urllib3 import PoolManager
-from urllib3.exceptions import HTTPError
 
 from rlhf_ray.client import Client, ServerError
 from tests.serve.runs import save_runs
@@ -49,18 +46,6 @@ def use(server: Server, secrets: dict[str, str], run: str) -> str:
     return cookie.rpartition(".")[2]
 
 
-def exported(server: Server) -> Iterator[bytes]:
-    """The metrics of every process of the server that has a page of them."""
-    pool = PoolManager(retries=False, timeout=5)
-    for process in psutil.Process(server.process.pid).children(recursive=True):
-        for connection in process.net_connections():
-            if connection.status == psutil.CONN_LISTEN:
-                with suppress(HTTPError):
-                    page = pool.request("GET", f"http://127.0.0.1:{connection.laddr.port}/metrics")
-                    if page.status == 200:
-                        yield page.data
-
-
 def session(server: Server) -> Path:
     """Where this server's Ray writes its logs."""
     words = [word for child in psutil.Process(server.process.pid).children(recursive=True) for word in child.cmdline()]
@@ -79,11 +64,11 @@ def test_no_secret_is_written_told_or_exported(policy_folder: str, tmp_path: Pat
     config = small({"run": str(tmp_path / "runs" / "run-1"), "generation": roomy} | places)
     with running(tmp_path, config, secrets["admin"]) as server:
         secrets["cookie"] = use(server, secrets, "run-2")
-        logs, deadline, pages = session(server), time.monotonic() + 60, list(exported(server))
+        logs, deadline, pages = session(server), time.monotonic() + 60, list(server.metrics())
         while not any(b"rlhf_requests_total" in page for page in pages):  # exported every ten seconds
             assert time.monotonic() < deadline, [page[:60] for page in pages]
             time.sleep(1)
-            pages = list(exported(server))
+            pages = list(server.metrics())
     secret, token = (tmp_path / "ledger" / ".secret").read_bytes(), Path("~/.ray/auth_token").expanduser()
     canaries = {name: value.encode() for name, value in secrets.items()} | {"ray": token.read_bytes().strip()}
     canaries |= {"ledger": secret, "ledger, written": secret.hex().encode()}
