@@ -7,17 +7,15 @@ turns. The random models end where the benchmark says, after 33 tokens in the me
     OMP_NUM_THREADS=1 .venv/bin/python benchmarks/sampling.py [tiny] [shipped] [medium]
 """
 
-import os
-import platform
 import statistics
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 import torch
-from tables import RESULTS, head, line
+from floor import precisions
+from tables import head, here, line, write
 from torch import Tensor
 from transformers import GenerationConfig, GPT2Config, GPT2LMHeadModel, PreTrainedModel, set_seed
 
@@ -108,31 +106,32 @@ def in_turn(*works: Callable[[], object]) -> list[float]:
     return [statistics.median(column) for column in zip(*turns, strict=True)]
 
 
-def measure(case: Case) -> list[str]:
-    plain, fused, half = case.model(), fuse_activations(case.model()), fuse_activations(case.model())
-    half.to(torch.bfloat16).set_attn_implementation("sdpa")
-    plain_half = case.model().to(torch.bfloat16)
-    plain_half.set_attn_implementation("sdpa")
-    said = own(fused, case)
-    theirs, ours, theirs_half, ours_half = in_turn(
-        lambda: peer(plain, case),
-        lambda: own(fused, case),
-        lambda: peer(plain_half, case),
-        lambda: own(half, case),
-    )
-    in_half = own(half, case)
-    tokens, half_tokens = int(said.mask.sum()), int(in_half.mask.sum())
+def measure(case: Case, half: bool) -> list[str]:
+    """Both sides in fp32, and where the machine multiplies it in bf16, whose gain is over `generate` in fp32."""
+    plain, fused = case.model(), fuse_activations(case.model())
+    tokens = int(own(fused, case).mask.sum())
+    theirs, ours = in_turn(lambda: peer(plain, case), lambda: own(fused, case))
+    cells = [row(case, "fp32", tokens, theirs, ours, tokens / theirs)]
+    if not half:
+        return cells
+    plain_half, fused_half = in_bf16(case.model()), in_bf16(fuse_activations(case.model()))
+    said = own(fused_half, case)
     with torch.no_grad():
-        away = (response_logprobs(fused, in_half, 1.0)[0] - in_half.logprobs)[in_half.mask].abs()
-    cells = []
-    for precision, before, after, count in (
-        ("fp32", theirs, ours, tokens),
-        ("bf16", theirs_half, ours_half, half_tokens),
-    ):
-        rates = [f"{tokens / before:,.0f}", f"{count / after:,.0f}", f"{count / after / (tokens / before):.1f}×"]
-        cells.append(line([case.name, precision, str(count), f"{before:.2f}", f"{after:.2f}", *rates]))
+        away = (response_logprobs(fused, said, 1.0)[0] - said.logprobs)[said.mask].abs()
     print(f"{case.name}: bf16 log-probabilities are {away.mean():.4f} nats off in the mean, {away.max():.3f} at most")
-    return cells
+    theirs_half, ours_half = in_turn(lambda: peer(plain_half, case), lambda: own(fused_half, case))
+    return [*cells, row(case, "bf16", int(said.mask.sum()), theirs_half, ours_half, tokens / theirs)]
+
+
+def in_bf16(model: PreTrainedModel) -> PreTrainedModel:
+    model.to(torch.bfloat16).set_attn_implementation("sdpa")
+    return model
+
+
+def row(case: Case, precision: str, tokens: int, theirs: float, ours: float, rate: float) -> str:
+    """CPU-seconds of both sides; tokens/s of `generate` are those of fp32."""
+    rates = [f"{rate:,.0f}", f"{tokens / ours:,.0f}", f"{tokens / ours / rate:.1f}×"]
+    return line([case.name, precision, str(tokens), f"{theirs:.2f}", f"{ours:.2f}", *rates])
 
 
 def main() -> None:
@@ -151,15 +150,10 @@ def main() -> None:
         "own, tokens/s",
         "gain",
     )
-    command = " ".join(["python benchmarks/sampling.py", *sys.argv[1:]])
-    made = f"`{command}`, {datetime.now(UTC).date()}, {platform.machine()}, "
-    made += f"{torch.get_num_threads()} of {os.cpu_count()} threads, torch {torch.__version__}"
-    lines = [made, "", *head(columns)]
+    lines, multiplied = head(columns), precisions()
     for name in sys.argv[1:] or cases:
-        lines += measure(cases[name]())
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "sampling.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    print("\n".join(lines))
+        lines += measure(cases[name](), half="bf16" in multiplied)
+    write("sampling", sys.argv[1:], here(), [f"{torch.get_num_threads()} threads.", "", *lines])
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 import ray
 import torch
-from tables import head, line
+from tables import head, here, line, write
 from torch import nn
 
 from rlhf_ray.distributed.connection import connect, disconnect
@@ -77,7 +77,7 @@ def main() -> None:
     finally:
         disconnect()
     columns = ("weights", "plain copy", "checksum", "pack", "unpack", "put", "whole sync to another process")
-    print("\n".join([*head(columns), *rows]))
+    write("weights", sys.argv[1:], here(), [*head(columns), *rows])
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jaxtyping import TypeCheckError
 
-from rlhf_ray.batch import Batch, concat
+from rlhf_ray.batch import Batch, Lent, concat, gather
 from rlhf_ray.experience import CriticEstimates, PromptBatch, Rollout, ScoredRollout
 
 SIZES = st.integers(1, 9)
@@ -100,3 +100,21 @@ def test_what_has_travelled_can_be_written_to() -> None:
 def test_rows_travel_without_the_batch_that_they_were_cut_from() -> None:
     whole = some_scored(1000)
     assert len(pickle.dumps(whole[:10])) < len(pickle.dumps(whole)) / 20
+
+
+@given(SIZES, st.integers(1, 12), st.data())
+def test_who_is_lent_a_batch_takes_the_rows_that_he_wants(size: int, piece: int, data: st.DataObject) -> None:
+    batch = some_scored(size)
+    lent = [pickle.loads(pickle.dumps(Lent.of(part))) for part in batch.split(piece)]  # noqa: S301
+    assert same(gather(lent), batch)
+    start = data.draw(st.integers(0, len(lent[0].rows(range(piece))) - 1))
+    assert same(lent[0].rows(range(start, piece)), batch[start:piece])
+
+
+def test_what_was_lent_and_taken_can_be_written_to_and_leaves_the_lender_as_it_was() -> None:
+    batch = some_scored(3)
+    lent = Lent.of(batch)
+    for taken in (gather([lent]), lent.rows(range(3))):
+        taken.score.fill_(7.0)
+        taken.rollout.tokens.zero_()
+    assert not (batch.score == 7.0).any() and batch.rollout.tokens.any()

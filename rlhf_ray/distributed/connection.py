@@ -84,18 +84,16 @@ def wait_for(refs: Sequence[Any], whom: str, deadline_s: float) -> list[Any]:
             raise ActorLost(f"{whom}: {error.cause}") from error
         raise error.cause from error
     except GetTimeoutError:
-        raise _no_answer(whom, deadline_s) from None
+        raise no_answer(whom, deadline_s) from None
     except RayActorError as error:
         if error.actor_init_failed:
             raise RuntimeError(f"{whom}: the actor could not start: {str(error).strip().splitlines()[-1]}") from error
         raise ActorLost(f"{whom}: the actor died ({str(error).splitlines()[0]})") from error
 
 
-def wait_until_done(refs: Sequence[Any], whom: str, deadline_s: float) -> None:
-    """Until each call has a value or has failed, wherever that value is. Raises NoAnswer."""
-    done, _ = ray.wait(list(refs), num_returns=len(refs), timeout=deadline_s, fetch_local=False)
-    if len(done) < len(refs):
-        raise _no_answer(whom, deadline_s)
+def done_of(refs: Sequence[Any]) -> list[Any]:
+    """Those of the calls that have a value by now, wherever it is, or have failed."""
+    return ray.wait(list(refs), num_returns=len(refs), timeout=0, fetch_local=False)[0]
 
 
 def environment(cluster: Cluster, threads: int | None = None) -> dict[str, dict[str, str]]:
@@ -108,7 +106,7 @@ def environment(cluster: Cluster, threads: int | None = None) -> dict[str, dict[
     return {"env_vars": variables if cluster.gpus_each else variables | {"CUDA_VISIBLE_DEVICES": ""}}
 
 
-def _no_answer(whom: str, deadline_s: float) -> NoAnswer:
+def no_answer(whom: str, deadline_s: float) -> NoAnswer:
     return NoAnswer(
         Alarm(
             "deadline",

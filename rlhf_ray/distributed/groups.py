@@ -12,9 +12,9 @@ from ray.actor import ActorHandle
 from torch import Tensor
 
 from rlhf_ray.algorithms.kl import KlPenalty
-from rlhf_ray.batch import Batch, concat
+from rlhf_ray.batch import Batch, Lent, concat, gather
 from rlhf_ray.distributed.broadcast import Broadcast
-from rlhf_ray.distributed.connection import wait_for, wait_until_done
+from rlhf_ray.distributed.connection import NoAnswer, done_of, no_answer, wait_for
 from rlhf_ray.experience import Estimates, Experience, Metrics, PromptBatch, Rollout, ScoredRollout
 from rlhf_ray.training.ahead import Later, Promise
 from rlhf_ray.weights import LocalWeights, Weights
@@ -37,7 +37,7 @@ class RayWeights:
 
 @dataclass(frozen=True)
 class Begun(Generic[Kind]):
-    """A batch that actors are at work on: a call for each part, whose rows follow each other.
+    """A batch that actors are at work on: a call for each part, which is lent, and whose rows follow each other.
 
     What it is made of has a name of its own, should that fail.
     """
@@ -49,18 +49,21 @@ class Begun(Generic[Kind]):
     of: "Begun[Any] | None" = None
 
     def result(self) -> Kind:
-        if not self.of:
-            return concat(wait_for(self.calls, self.whom, self.deadline_s))
-        self.of.end()
         try:
-            return concat(wait_for(self.calls, self.whom, self.deadline_s))
+            return self._gathered()
+        except NoAnswer:
+            if not self.of:
+                raise
+            if len(done_of(self.of.calls)) < len(self.of.calls):
+                raise no_answer(self.of.whom, self.deadline_s) from None
+            return self._gathered()  # it could not begin before, and has its own time
         except Exception:
-            self.of.result()
+            if self.of:
+                wait_for(done_of(self.of.calls), self.of.whom, self.deadline_s)
             raise
 
-    def end(self) -> None:
-        """Wait until all have answered or failed; what they said stays where it is."""
-        wait_until_done(self.calls, self.whom, self.deadline_s)
+    def _gathered(self) -> Kind:
+        return gather(wait_for(self.calls, self.whom, self.deadline_s))
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,7 @@ class SamplerGroup:
     def begin(self, prompts: PromptBatch, weights: Weights, seed: int) -> Begun[Rollout]:
         """What all are told is put into the store once: to pack an actor's own part would cost more than its call."""
         parts = _deal(len(prompts), self.rows, len(self.actors))
-        told, speak = ray.put((parts, prompts, weights, seed)), ray.put(speak_rows)
+        told, speak = ray.put((parts, Lent.of(prompts), weights, seed)), ray.put(speak_rows)
         calls = [
             actor.__ray_call__.remote(speak, told, number)
             for number, actor in zip(range(len(parts)), self.actors, strict=False)
@@ -183,12 +186,12 @@ def _overlap(one: range, other: range) -> bool:
     return one.start < other.stop and other.start < one.stop
 
 
-def speak_rows(sampler: Any, told: tuple[list[range], PromptBatch, Weights, int], number: int) -> Rollout:
+def speak_rows(sampler: Any, told: tuple[list[range], Lent[PromptBatch], Weights, int], number: int) -> Lent[Rollout]:
     """What a sampler does with its part of what all samplers are told. Runs in its actor."""
     parts, prompts, weights, seed = told
-    return sampler.generate(prompts[parts[number].start : parts[number].stop], weights, seed)
+    return Lent.of(sampler.generate(prompts.rows(parts[number]), weights, seed))
 
 
-def score_rows(scorer: Any, start: int, stop: int, *parts: Rollout) -> ScoredRollout:
+def score_rows(scorer: Any, start: int, stop: int, *parts: Lent[Rollout]) -> Lent[ScoredRollout]:
     """What a scorer does with rows of a rollout that came in parts. Runs in its actor."""
-    return scorer.score(concat(parts)[start:stop])
+    return Lent.of(scorer.score(gather(parts)[start:stop]))

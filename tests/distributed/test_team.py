@@ -157,7 +157,7 @@ def test_a_wait_ends_and_says_whom_it_waited_for():
 )
 def test_who_judges_what_another_failed_to_say_is_not_blamed(what, error, said):
     class Speaker:
-        def speak(self):
+        def speak(self, what):
             import os
             import time
 
@@ -165,13 +165,16 @@ def test_who_judges_what_another_failed_to_say_is_not_blamed(what, error, said):
                 raise FloatingPointError("nan")
             time.sleep(30) if what == "wait" else os._exit(1)
 
-    speaker = ray.remote(num_cpus=0)(Speaker).remote()
-    spoken = speaker.speak.remote()
-    judged = ray.remote(num_cpus=0)(lambda said: said).remote(spoken)
-    promise = Begun([judged], [range(1)], "scorer", 20, of=Begun([spoken], [range(1)], "sampler", 3))
+    kind = ray.remote(num_cpus=0)(Speaker)
+    speakers = [kind.remote(), kind.remote()]
+    spoken = [speakers[0].speak.remote(what), speakers[1].speak.remote("wait")]
+    judged = [ray.remote(num_cpus=0)(lambda said: said).remote(each) for each in spoken]
+    parts, begin = [range(1), range(1, 2)], time.monotonic()
     with pytest.raises(error, match=said):
-        promise.result()
-    ray.kill(speaker)
+        Begun(judged, parts, "scorer", 8, of=Begun(spoken, parts, "sampler", 8)).result()
+    assert time.monotonic() - begin < 8 or what == "wait", "nobody waits for the other one"
+    for speaker in speakers:
+        ray.kill(speaker)
 
 
 def test_what_a_worker_raises_arrives_as_it_is(metrics_of, policy_folder, tmp_path):
