@@ -20,13 +20,13 @@ from tests.serve.server import running
 from tests.serve.test_doors import complete
 
 from serve.feedback import VOTES_A_MINUTE
-from serve.pace import SharedPace
+from serve.pace import REST_S, SharedPace
 
 GREEDY = "import sys; from pathlib import Path; from serve.pace import SharedPace\n"
-GREEDY += "pace = SharedPace(Path(sys.argv[1]), 60); print(sum(not pace.wait('ada') for _ in range(100)))"
+GREEDY += "pace = SharedPace(Path(sys.argv[1]), 60, patience=20); print(sum(not pace.wait('ada') for _ in range(100)))"
 
 ENDLESS = "import sys; from pathlib import Path; from serve.pace import SharedPace\n"
-ENDLESS += "pace = SharedPace(Path(sys.argv[1]), 60); pace.wait('eve'); Path(sys.argv[2]).touch()\n"
+ENDLESS += "pace = SharedPace(Path(sys.argv[1]), 60, patience=20); pace.wait('eve'); Path(sys.argv[2]).touch()\n"
 ENDLESS += "for number in range(10**9): pace.wait(str(number))"
 
 
@@ -35,19 +35,20 @@ def passed(paces: list[SharedPace], person: str, tries: int) -> int:
 
 
 def test_processes_that_ask_at_once_let_as_many_through_as_one_would(tmp_path: Path) -> None:
-    SharedPace(tmp_path / "pace", 60).wait("bob")
+    SharedPace(tmp_path / "pace", 60, patience=20).wait("bob")
     ask = [sys.executable, "-c", GREEDY, str(tmp_path / "pace")]
     asking = [subprocess.Popen(ask, cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(3)]
     assert sum(int(each.communicate(timeout=60)[0]) for each in asking) == 60
-    assert passed([SharedPace(tmp_path / "pace", 60)], "bob", 100) == 59
+    assert passed([SharedPace(tmp_path / "pace", 60, patience=20)], "bob", 100) == 59
 
 
 def test_processes_that_are_killed_while_they_count_leave_a_file_that_counts(tmp_path: Path, caplog) -> None:
-    pace = SharedPace(tmp_path / "pace", 60)
+    pace = SharedPace(tmp_path / "pace", 60, patience=20)
     for number in range(5):
         begun = tmp_path / f"{number}"
         counting = subprocess.Popen([sys.executable, "-c", ENDLESS, str(tmp_path / "pace"), str(begun)], cwd=ROOT)
         while not begun.exists():
+            assert counting.poll() is None
             time.sleep(0.01)
         time.sleep(0.02 * number)
         counting.kill()
@@ -57,7 +58,7 @@ def test_processes_that_are_killed_while_they_count_leave_a_file_that_counts(tmp
 
 
 def test_whoever_waited_as_long_as_he_was_told_may_go_on(tmp_path: Path) -> None:
-    one, other = (SharedPace(tmp_path / "pace", 3, seconds=0.5) for _ in range(2))
+    one, other = (SharedPace(tmp_path / "pace", 3, seconds=0.5, patience=20) for _ in range(2))
     assert passed([one, other], "ada", 9) == 3
     assert one.wait("ada") == other.wait("ada") == 1
     time.sleep(0.5)
@@ -65,7 +66,7 @@ def test_whoever_waited_as_long_as_he_was_told_may_go_on(tmp_path: Path) -> None
 
 
 def test_without_the_file_each_process_goes_by_what_it_let_through(tmp_path: Path) -> None:
-    one, other = (SharedPace(tmp_path / "pace", 10) for _ in range(2))
+    one, other = (SharedPace(tmp_path / "pace", 10, patience=20) for _ in range(2))
     assert passed([one, other], "ada", 8) == 8
     for pace in (one, other):
         pace.close()
@@ -74,17 +75,26 @@ def test_without_the_file_each_process_goes_by_what_it_let_through(tmp_path: Pat
     (tmp_path / "pace").write_bytes(b"damaged" * 1000)
     assert [passed([pace], "ada", 20) for pace in (one, other)] == [6, 6], "each had let four through"
     (tmp_path / "pace").unlink()
-    assert passed([one, other], "ada", 20) == 10, "a new file is begun by itself"
+    time.sleep(REST_S)
+    assert passed([one, other], "bob", 20) == 10, "a new file is begun by itself"
+    assert passed([one, other], "ada", 20) == 0, "and is no second allowance"
 
 
-def test_who_holds_the_file_keeps_nobody_waiting(tmp_path: Path) -> None:
-    pace, holder = SharedPace(tmp_path / "pace", 10), sqlite3.connect(tmp_path / "pace", isolation_level=None)
+def test_who_holds_the_file_keeps_nobody_waiting(tmp_path: Path, caplog) -> None:
+    pace = SharedPace(tmp_path / "pace", 10, patience=0.5)
+    holder = sqlite3.connect(tmp_path / "pace", isolation_level=None)
     assert passed([pace], "ada", 4) == 4
     holder.execute("BEGIN IMMEDIATE")
     begin = time.monotonic()
     assert passed([pace], "ada", 20) == 6
-    assert time.monotonic() - begin < 20 * 0.5
+    assert time.monotonic() - begin < 2 * 0.5, "the file is not tried anew for each vote"
+    assert passed([pace], "bob", 1) == 1
+    assert len(caplog.records) == 1
     holder.close()
+    time.sleep(REST_S)
+    assert passed([pace], "bob", 20) == 9
+    assert passed([SharedPace(tmp_path / "pace", 10)], "bob", 20) == 1, "what each counted alone is not in the file"
+    assert [record.message.endswith("together again") for record in caplog.records] == [False, True]
 
 
 def test_two_doors_have_one_limit(generator, reward, tmp_path: Path) -> None:
