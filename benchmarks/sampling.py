@@ -150,10 +150,12 @@ def main() -> None:
         "own, tokens/s",
         "gain",
     )
-    lines, multiplied = head(columns), precisions()
+    threads = torch.get_num_threads()
+    lines, multiplied = head(columns), precisions()  # which counts on one thread
+    torch.set_num_threads(threads)
     for name in sys.argv[1:] or cases:
         lines += measure(cases[name](), half="bf16" in multiplied)
-    write("sampling", sys.argv[1:], here(), [f"{torch.get_num_threads()} threads.", "", *lines])
+    write("sampling", sys.argv[1:], here(), [f"Threads: {threads}.", "", *lines])
 
 
 if __name__ == "__main__":
