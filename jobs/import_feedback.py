@@ -1,6 +1,8 @@
 """Bring votes into a ledger: `python -m jobs.import_feedback SOURCE LEDGER [TOKENIZER]`.
 
 Rows that cannot be kept are written to `LEDGER/rejected/<source>.jsonl`, with the reason of each.
+Votes without a time have that of the import: into a ledger of more than 300 votes they count as one day's newcomers, so
+at most a tenth of what a run learns from is theirs (docs/ledger.md).
 """
 
 import json

@@ -4,6 +4,7 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
@@ -23,13 +24,13 @@ MOST_CONTENT = 4096  # characters of a rejected row that are kept
 @dataclass(frozen=True)
 class Feedback:
     """`thumbs` (prompt, completion, label, rater, created_at), `pairs` (prompt, chosen, rejected, margin, rater,
-    created_at), the `rejected` (source, row, reason, content), whose rows are numbered from 0, and the `suspects` of
-    newcomers.suspects."""
+    created_at), the `rejected` (source, row, reason, content), whose rows are numbered from 0, and what finds the
+    `suspects` of newcomers.suspects, which takes a while."""
 
     thumbs: list[Row]
     pairs: list[Row]
     rejected: list[Row]
-    suspects: list[Row]
+    suspects: Callable[[], list[Row]]
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def read_feedback(
         good, bad = _read(source, lambda record: _normal(as_text(flat(record), tokenizer), room), EXPECTED)
         judgements += good
         rejected += bad
-    judgements, suspected = _capped(_once(judgements, rejected), votes_a_person, newcomers_share, rejected)
+    judgements, suspects = _capped(_once(judgements, rejected), votes_a_person, newcomers_share, rejected)
     stars = [judgement.row for judgement in judgements if "rating" in judgement.row]
     pairs = ratings.pairs_of(stars)
     paired = {(row["prompt"], row[side]) for row in pairs for side in ("chosen", "rejected")}
@@ -81,7 +82,7 @@ def read_feedback(
     pairs = [judgement.row for judgement in judgements if "chosen" in judgement.row] + pairs
     if not thumbs and not pairs:
         raise BadInput(f"{', '.join(sources)}: expected feedback, got none that says anything ({_most(rejected)})")
-    return Feedback(thumbs, pairs, rejected, suspected)
+    return Feedback(thumbs, pairs, rejected, suspects)
 
 
 def read_prompts(source: str, tokenizer: PreTrainedTokenizerBase, most_tokens: int) -> tuple[list[str], list[Row]]:
@@ -150,19 +151,21 @@ def _once(judgements: list[Judgement], rejected: list[Row]) -> list[Judgement]:
 
 def _capped(
     judgements: list[Judgement], most: int, share: float, rejected: list[Row]
-) -> tuple[list[Judgement], list[Row]]:
+) -> tuple[list[Judgement], Callable[[], list[Row]]]:
     """Whoever may vote in a ledger is not known as the raters of a file are: nobody there says more than others, and
-    not those together who came on one day. Also the suspects among them."""
+    not those together who came on one day. Also what finds the suspects among them."""
     ledgers = {source for source in {judgement.source for judgement in judgements} if is_kept(source)}
     votes = [judgement for judgement in judgements if judgement.source in ledgers]
-    days = newcomers.first_days([vote.row for vote in votes])
+    dated = ("given", "came", "lot")  # of which a judgement knows nothing
+    all_rows = {id(vote): vote.row | {name: vote.record[name] for name in dated} for vote in votes}
+    days = newcomers.first_days(list(all_rows.values()))
     left_out = _too_many_of_a_person(votes, most)
     counted = [vote for vote in votes if id(vote) not in left_out]
-    rows = [vote.row for vote in counted]
+    rows = [all_rows[id(vote)] for vote in counted]
     crowd = newcomers.too_many(rows, days, share)
     left_out |= {id(counted[place]): reason for place, reason in crowd.items()}
     rejected += [vote.turned_away(left_out[id(vote)]) for vote in votes if id(vote) in left_out]
-    return [each for each in judgements if id(each) not in left_out], newcomers.suspects(rows, days, crowd)
+    return [each for each in judgements if id(each) not in left_out], partial(newcomers.suspects, rows, days, crowd)
 
 
 def _too_many_of_a_person(votes: list[Judgement], most: int) -> dict[int, str]:

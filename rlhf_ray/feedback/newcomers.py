@@ -1,7 +1,10 @@
 """Accounts of a ledger that came on one day: whoever makes many accounts to vote with mostly makes them at once.
 
 The first days of a ledger found it: nobody can tell whom to trust before there is enough to learn from. Of every later
-day the accounts that were first seen on it have no more than a share of the votes that count, together.
+day the accounts that came on it have no more than a share of the votes that count, together.
+
+Votes are thumbs with `rater`, `given` (when he first voted on it), `came` (when he first voted at all) and `lot` (by
+which votes are drawn), as Reader.dated_votes has them.
 """
 
 from collections import Counter, defaultdict
@@ -16,18 +19,18 @@ from sklearn.model_selection import GroupKFold
 from sklearn.pipeline import make_pipeline
 
 from rlhf_ray.data.tables import Row
-from rlhf_ray.seeds import derive
 
-FOUNDING = 300  # votes of the accounts that found a ledger, at least
+FOUNDING = 300  # votes with which a ledger is founded; who came by the day of the last of them is a founder
 FOLDS = 5
+LESSONS = 20_000  # most votes that somebody's are held against; which ones is drawn
 BY_CHANCE = 0.02  # how likely somebody who throws a coin may be to agree as rarely
 
 
 def first_days(votes: list[Row]) -> dict[str, str]:
-    """The UTC date of each rater's first vote. The votes are thumbs with `rater` and `created_at`."""
+    """The UTC date on which each rater came, whatever votes of his are looked at."""
     days: dict[str, str] = {}
     for vote in votes:
-        day = datetime.fromisoformat(vote["created_at"]).astimezone(UTC).date().isoformat()
+        day = _day(vote["came"])
         days[vote["rater"]] = min(day, days.get(vote["rater"], day))
     return days
 
@@ -35,19 +38,17 @@ def first_days(votes: list[Row]) -> dict[str, str]:
 def too_many(votes: list[Row], days: dict[str, str], share: float) -> dict[int, str]:
     """Places of the votes that do not count, and why.
 
-    Which votes of a day count follows from who gave them on what, so most stay the same when there are new ones.
+    Which votes of a day count follows from their lots, so most stay the same when there are new ones.
     """
-    newcomers: dict[str, list[int]] = defaultdict(list)
-    founders = 0
-    for day, places in sorted(_by_day(votes, days).items()):
-        if founders < FOUNDING:
-            founders += len(places)
-        else:
-            newcomers[day] = places
-    most = int(_most(founders, [len(places) for places in newcomers.values()], share))
+    if len(votes) <= FOUNDING:
+        return {}
+    founded = sorted(_day(vote["given"]) for vote in votes)[FOUNDING - 1]
+    newcomers = {day: places for day, places in sorted(_by_day(votes, days).items()) if day > founded}
+    sizes = [len(places) for places in newcomers.values()]
+    most = int(_most(len(votes) - sum(sizes), sizes, share))
     left_out: dict[int, str] = {}
     for day, places in newcomers.items():
-        drawn = sorted(places, key=lambda place: _lot(votes[place]))
+        drawn = sorted(places, key=lambda place: votes[place]["lot"])
         reason = f"rater: expected at most {most} votes of accounts that came on {day}, got {len(places)}"
         left_out |= dict.fromkeys(drawn[most:], reason)
     return left_out
@@ -63,7 +64,8 @@ def agreements(votes: list[Row], days: dict[str, str], left_out: Container[int])
     agreed: dict[str, list[bool]] = defaultdict(list)
     folds = min(FOLDS, len(set(groups)))
     for others, asked in GroupKFold(folds).split(votes, groups=groups) if folds > 1 else ():
-        learned = [votes[place] for place in others if place not in left_out]
+        counted = sorted((votes[place] for place in others if place not in left_out), key=lambda vote: vote["lot"])
+        learned = counted[:LESSONS]
         if len({vote["label"] for vote in learned}) < 2:
             return {}
         model = make_pipeline(CountVectorizer(analyzer=_words), LogisticRegression(max_iter=500))
@@ -115,5 +117,5 @@ def _words(text: str) -> list[str]:
     return ["", *words, *map(" ".join, pairwise(words))]
 
 
-def _lot(vote: Row) -> int:
-    return derive("newcomers", vote["rater"], vote["prompt"], vote["completion"])
+def _day(time: datetime) -> str:
+    return time.astimezone(UTC).date().isoformat()

@@ -6,6 +6,7 @@ In this order nothing is missed, since a segment goes away only when a manifest 
 import threading
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,8 +15,10 @@ from rlhf_ray.data.tables import Row
 from rlhf_ray.feedback.archive import Manifest, as_completion, as_row, key, read_parts
 from rlhf_ray.feedback.entries import Completion
 from rlhf_ray.feedback.index import Index
+from rlhf_ray.feedback.secret import has_secret, read_secret
 from rlhf_ray.feedback.segments import demand_ledger, segments
 from rlhf_ray.feedback.tails import Tails
+from rlhf_ray.seeds import derive
 
 TRIES = 20  # a compaction may replace parts while they are read, but not so often
 BRIEF = ("completion_id", "prompt", "completion", "model_version", "model_digest", "arm", "pair")
@@ -63,12 +66,31 @@ class Reader:
         Keys: vote_id, completion_id, person, label (1 or -1), comment, score, probability, judge, time, and BRIEF's of
         the completion.
         """
-        live = self._live(person)
+        live = _live(self.votes(person))
         return self._with(BRIEF, live if newest is None else live[-newest:])
+
+    def dated_votes(self) -> list[Row]:
+        """As `live_votes`, with when the person first voted on the completion (`given`) and on any (`came`), which no
+        later vote changes, and a `lot` to draw votes by, which nobody can know who does not know the ledger's secret.
+
+        A ledger that was never served has no secret.
+        """
+        secret = read_secret(self.folder).hex() if has_secret(self.folder) else ""
+        given: dict[tuple[str, str], datetime] = {}
+        came: dict[str, datetime] = {}
+        votes = self.votes()
+        for vote in votes:  # the oldest first
+            given.setdefault((vote["person"], vote["completion_id"]), vote["time"])
+            came.setdefault(vote["person"], vote["time"])
+        return [
+            vote | {"given": given[person, name], "came": came[person], "lot": lot(person, name, secret)}
+            for vote in self._with(BRIEF, _live(votes))
+            for person, name in [(vote["person"], vote["completion_id"])]
+        ]
 
     def live_facts(self) -> list[Row]:
         """As `live_votes`, without the texts: with ORIGIN's keys of the completion."""
-        votes = self._live()
+        votes = _live(self.votes())
         missing = {row["completion_id"] for row in votes} - self._origins.keys()
         self._origins |= self._rows(ORIGIN, missing)
         return [row | self._origins[row["completion_id"]] for row in votes if row["completion_id"] in self._origins]
@@ -86,10 +108,6 @@ class Reader:
         """Those of the ids that the ledger has."""
         recent, archived = self._given(set(ids))
         return recent | {name: as_completion(row) for name, row in archived.items()}
-
-    def _live(self, person: str | None = None) -> list[Row]:
-        live = {(row["person"], row["completion_id"]): row for row in self.votes(person)}
-        return sorted(live.values(), key=_order)
 
     def _with(self, columns: Sequence[str], votes: list[Row]) -> list[Row]:
         """The votes on completions that are here, with those columns of them. From others nothing can be learned."""
@@ -130,6 +148,16 @@ class Reader:
             except FileNotFoundError as error:
                 missing = error.filename
         raise BadInput(f"{missing}: expected a part that the manifest names, found none")
+
+
+def lot(person: str, completion_id: str, secret: str = "") -> int:
+    return derive("newcomers", secret, person, completion_id)
+
+
+def _live(votes: list[Row]) -> list[Row]:
+    """Of votes that are in order the last of each person on each completion."""
+    live = {(row["person"], row["completion_id"]): row for row in votes}
+    return sorted(live.values(), key=_order)
 
 
 def _order(vote: Row) -> tuple[str, ...]:

@@ -1,5 +1,6 @@
 """Data of one's own made ready for a run: the tables that it learns from and those that it is measured on."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,12 +42,12 @@ class Ready:
     probes: list[Row]
     validation_probes: list[Row]
     rejected: list[Row]
-    suspects: list[Row]
+    suspects: Callable[[], list[Row]]
     unasked: int
 
     def report(self, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
         tables = (self.thumbs, self.pairs, self.heldout, self.heldout_pairs, self.rejected)
-        return data_report(*tables, tokenizer, unasked=self.unasked, suspects=self.suspects)
+        return data_report(*tables, tokenizer, unasked=self.unasked, suspects=self.suspects())
 
     def write(self, folder: Path) -> None:
         """The tables of prompts and corpus, and in `folder/feedback` what people said."""

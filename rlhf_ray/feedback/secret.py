@@ -23,6 +23,10 @@ def read_secret(folder: Path) -> bytes:
     return secret
 
 
+def has_secret(folder: Path) -> bool:
+    return (folder / FILE).exists()
+
+
 def _make(path: Path) -> None:
     """Whole or not at all; where two make it at a time, the first stays."""
     hidden = path.with_name(f"{path.name}.{secrets.token_hex(8)}")

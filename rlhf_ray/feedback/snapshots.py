@@ -17,8 +17,9 @@ from rlhf_ray.feedback.archive import COMPLETIONS, VOTES
 from rlhf_ray.feedback.reader import BRIEF, Reader
 
 SNAPSHOTS, FILE = "snapshots", "votes.parquet"
-FORMAT = "ledger snapshot 1"
-SCHEMA = pa.schema([*VOTES, *(COMPLETIONS.field(name) for name in BRIEF if name != "completion_id")])
+FORMAT = "ledger snapshot 2"  # the first had no DATED
+DATED = {"given": VOTES.field("time").type, "came": VOTES.field("time").type, "lot": pa.int64()}
+SCHEMA = pa.schema([*VOTES, *(COMPLETIONS.field(name) for name in BRIEF if name != "completion_id"), *DATED.items()])
 
 
 def snapshot(folder: Path) -> str:
@@ -26,7 +27,7 @@ def snapshot(folder: Path) -> str:
 
     Equal votes have equal digests, whenever and after whatever compaction they are read.
     """
-    rows = Reader(folder).live_votes()
+    rows = Reader(folder).dated_votes()
     name = votes_digest(rows)
     place = folder / SNAPSHOTS / name
     if is_snapshot(place) and is_whole(place):
@@ -43,7 +44,7 @@ def snapshot(folder: Path) -> str:
 
 
 def read_snapshot(folder: Path, digest: str) -> list[Row]:
-    """The votes of a ledger's snapshot, as `Reader.live_votes` gave them. Raises BadInput where it is not as it was."""
+    """The votes of a ledger's snapshot, as `Reader.dated_votes` gave them. Raises BadInput if it is not as it was."""
     if not re.fullmatch("[0-9a-f]{64}", digest):
         raise BadInput(f"digest: expected 64 hexadecimal digits, got {ascii(digest)[:80]}")
     return read_snapshot_in(folder / SNAPSHOTS / digest, digest)
@@ -67,8 +68,9 @@ def is_snapshot(place: Path) -> bool:
 
 
 def votes_digest(rows: list[Row]) -> str:
-    """Of the rows as JSON with sorted keys, one a line, times in microseconds."""
-    lines = (json.dumps(row | {"time": _time(row)}, sort_keys=True) for row in rows)
+    """Of the rows but for DATED as JSON with sorted keys, one a line, times in microseconds."""
+    said = ({name: value for name, value in row.items() if name not in DATED} for row in rows)
+    lines = (json.dumps(row | {"time": _time(row)}, sort_keys=True) for row in said)
     return digest("\n".join(lines).encode())
 
 

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from rlhf_ray.config import BadInput
 from rlhf_ray.data.tables import Row
 from rlhf_ray.durable import digest, digests, file_digest
-from rlhf_ray.feedback.reader import Reader
+from rlhf_ray.feedback.reader import Reader, lot
 from rlhf_ray.feedback.segments import is_ledger
 from rlhf_ray.feedback.snapshots import is_snapshot, read_snapshot_in, votes_digest
 
@@ -73,12 +73,15 @@ def _fingerprint(source: str) -> str:
 
 
 def _votes(path: Path) -> list[Row]:
-    return read_snapshot_in(path) if is_snapshot(path) else Reader(path).live_votes()
+    return read_snapshot_in(path) if is_snapshot(path) else Reader(path).dated_votes()
 
 
 def _as_thumb(vote: Row) -> Row:
+    """A thumb with what newcomers.py asks of it; an old snapshot knows no more than the time of the last vote."""
     said = {name: vote[name] for name in ("prompt", "completion", "label")}
-    return said | {"rater": vote["person"], "created_at": vote["time"]}
+    dated = {name: vote.get(name, vote["time"]) for name in ("given", "came")}
+    dated |= {"lot": vote.get("lot", lot(vote["person"], vote["completion_id"]))}
+    return said | {"rater": vote["person"], "created_at": vote["time"]} | dated
 
 
 def _read_parquet(path: Path) -> list[Any]:

@@ -12,7 +12,11 @@ from rlhf_ray.feedback.data import Data
 from rlhf_ray.feedback.intake import Feedback
 from rlhf_ray.feedback.ledger import Ledger
 from rlhf_ray.feedback.newcomers import FOUNDING, first_days, suspects, too_many
+from rlhf_ray.feedback.reader import Reader
 from rlhf_ray.feedback.ready import prepare
+from rlhf_ray.feedback.secret import read_secret
+from rlhf_ray.feedback.snapshots import snapshot
+from rlhf_ray.seeds import derive
 
 from .conftest import NOON, completion, vote
 from .test_spam import EACH, NOISE, PEOPLE, accuracy, learned_from, statements
@@ -56,7 +60,7 @@ def test_eighty_who_come_together_change_as_little_as_twenty_and_are_named(tmp_p
         assert len(capped.thumbs) - counted == len(seen), "no honest vote is left out"
         assert named >= 0.8 * sybils
         assert not wrongly
-    assert min(learned.values()) > learned[0] - 0.02
+    assert min(learned.values()) > learned[0] - 0.04, "by the draw: 0.884 to 0.916 of ten secrets"
 
 
 @pytest.mark.slow
@@ -80,7 +84,7 @@ def test_a_team_that_comes_in_four_days_pays_for_it(tmp_path, rows, plain_tokeni
 
 def told(feedback: Feedback, sybils: int, right: float) -> tuple[int, int, int]:
     """How many of their votes count, how many of them are named, and how many others."""
-    named = [row["rater"].startswith("together") for row in feedback.suspects]
+    named = [row["rater"].startswith("together") for row in feedback.suspects()]
     counted = sum(row["rater"].startswith("together") for row in feedback.thumbs)
     print(
         f"{sybils} accounts: accuracy {right:.3f}; {counted} of {sybils * VOTES} votes count; "
@@ -108,7 +112,9 @@ def votes(sizes: list[int]) -> list[dict[str, Any]]:
             "completion": f"said {number % 2}",
             "label": number % 2 == 0,
             "rater": f"{day}-{number // 2}",
-            "created_at": (NOON + timedelta(days=day)).isoformat(),
+            "given": NOON + timedelta(days=day),
+            "came": NOON + timedelta(days=day),
+            "lot": derive(day, number),
         }
         for day, size in enumerate(sizes)
         for number in range(size)
@@ -131,11 +137,51 @@ def test_no_day_has_more_than_its_share_of_what_counts(share: float) -> None:
             assert count == size or count > share * counted.total() - 1, "nothing is left out that could count"
 
 
+@pytest.mark.parametrize("pinned", [False, True])
+def test_whoever_votes_again_came_when_he_came(tmp_path, rows, plain_tokenizer, pinned: bool) -> None:
+    """A founder who corrects all that he said, and a crowd that votes again on as many days as it has accounts."""
+    ledger = grown(tmp_path / "ledger", rows[: PEOPLE * EACH], 40)
+    before = learned_from(ledger, plain_tokenizer)
+    said = Reader(ledger).live_votes()
+    with Ledger.open(ledger, "r0") as opened:
+        for number, row in enumerate(said):
+            days = int(row["person"][9:]) if row["person"].startswith("together") else row["person"] == "p0"
+            if days:
+                facts = {name: row[name] for name in ("completion_id", "person")}
+                time = NOON + timedelta(days=DAYS + days, hours=1)
+                opened.append(vote(number, vote_id=f"again-{number}", label=-row["label"], time=time, **facts))
+    source = ledger / "snapshots" / snapshot(ledger) if pinned else ledger
+    after = learned_from(source, plain_tokenizer)
+    assert Counter(row["rater"] for row in after.thumbs) == Counter(row["rater"] for row in before.thumbs)
+    assert [row["first_day"] for row in after.suspects() if row["crowd"]] == 40 * ["2026-12-10"]
+
+
+def test_who_may_choose_his_name_cannot_choose_a_lucky_one(tmp_path, rows, plain_tokenizer) -> None:
+    """What is drawn in one ledger says nothing of another."""
+    drawn = []
+    for name in ("one", "other"):
+        ledger = grown(tmp_path / name, rows[: PEOPLE * EACH], 40)
+        read_secret(ledger)
+        thumbs = [learned_from(ledger, plain_tokenizer).thumbs for _ in range(2)]
+        assert thumbs[0] == thumbs[1]
+        drawn.append({(row["rater"], row["completion"]) for row in thumbs[0] if row["rater"].startswith("together")})
+    assert len(drawn[0] & drawn[1]) < 0.6 * 120, "120 of 400 are drawn: 36 both times by chance"
+
+
 def test_in_a_young_ledger_everybody_counts() -> None:
     for sizes in ([5000], [200, 5000], [100, 100, 5000]):
         given = votes(sizes)
         assert not too_many(given, first_days(given), 0.1)
     assert not suspects(given[:100], first_days(given[:100]), {})
+
+
+def test_founders_are_who_came_until_the_votes_were_enough_by_when_each_was_given() -> None:
+    given = votes([100, 500, 400, 4000])
+    for row in given[:100]:
+        row |= {"given": NOON + timedelta(days=3)}  # of accounts that came first and voted last
+    days = first_days(given)
+    left_out = too_many(given, days, 0.1)
+    assert {days[given[place]["rater"]] for place in left_out} == {"2026-11-27", "2026-11-28"}
 
 
 def test_which_votes_of_a_day_count_stays_the_same_when_there_are_more() -> None:

@@ -1,21 +1,26 @@
 """A snapshot says the same for ever, and notices when it does not."""
 
+from datetime import timedelta
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from rlhf_ray.config import BadInput
+from rlhf_ray.durable import publish
 from rlhf_ray.feedback.compaction import compact
 from rlhf_ray.feedback.data import Data
 from rlhf_ray.feedback.ledger import Ledger
-from rlhf_ray.feedback.snapshots import read_snapshot, snapshot
+from rlhf_ray.feedback.reader import Reader
+from rlhf_ray.feedback.snapshots import DATED, read_snapshot, snapshot
+from rlhf_ray.feedback.sources import read_records
 
-from .conftest import vote
+from .conftest import NOON, vote
 
 
 def test_a_snapshot_is_the_live_votes_of_its_moment(ledger: Ledger, folder: Path) -> None:
     ledger.append_all([vote(1), vote(2, seconds=1, label=-1), vote(3, person="bob")])
-    votes, pinned = ledger.live_votes(), snapshot(folder)
+    votes, pinned = Reader(folder).dated_votes(), snapshot(folder)
     ledger.append(vote(4, person="eve"))
     assert read_snapshot(folder, pinned) == votes
     assert snapshot(folder) != pinned
@@ -28,6 +33,19 @@ def test_equal_votes_have_one_digest_wherever_they_lie(ledger: Ledger, folder: P
     ledger.append(vote(1, seconds=9))  # sent again
     assert snapshot(folder) == pinned
     assert [path.name for path in (folder / "snapshots").iterdir()] == [pinned]
+
+
+def test_of_an_old_snapshot_nobody_knows_more_than_when_each_voted_last(
+    ledger: Ledger, folder: Path, tmp_path: Path
+) -> None:
+    ledger.append_all([vote(1), vote(2, seconds=1, label=-1)])
+    place = folder / "snapshots" / snapshot(folder)
+    assert [row["came"] for row in read_records(str(place))] == [NOON]
+    old = tmp_path / "old"
+    old.mkdir()
+    pq.write_table(pq.read_table(place / "votes.parquet").drop_columns(list(DATED)), old / "votes.parquet")
+    publish(old, place, {"format": "ledger snapshot 1", "digest": place.name})
+    assert [row["came"] for row in read_records(str(place))] == [NOON + timedelta(seconds=1)]
 
 
 def test_nothing_has_a_snapshot_too(ledger: Ledger, folder: Path) -> None:
