@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
+from rlhf_ray.feedback import newcomers
 from rlhf_ray.feedback.data import Data
 from rlhf_ray.feedback.intake import Feedback
 from rlhf_ray.feedback.ledger import Ledger
-from rlhf_ray.feedback.newcomers import FOUNDING, first_days, suspects, too_many
+from rlhf_ray.feedback.newcomers import FOUNDING, agreements, first_days, suspects, too_many
 from rlhf_ray.feedback.reader import Reader
 from rlhf_ray.feedback.ready import prepare
 from rlhf_ray.feedback.secret import read_secret
@@ -176,12 +177,22 @@ def test_in_a_young_ledger_everybody_counts() -> None:
 
 
 def test_founders_are_who_came_until_the_votes_were_enough_by_when_each_was_given() -> None:
-    given = votes([100, 500, 400, 4000])
-    for row in given[:100]:
+    given = votes([400, 200, 150, 4000])
+    for row in given[50:400]:
         row |= {"given": NOON + timedelta(days=3)}  # of accounts that came first and voted last
     days = first_days(given)
     left_out = too_many(given, days, 0.1)
-    assert {days[given[place]["rater"]] for place in left_out} == {"2026-11-27", "2026-11-28"}
+    assert {days[given[place]["rater"]] for place in left_out} == {"2026-11-28"}, "the third day had the 300th vote"
+
+
+def test_votes_are_held_against_no_more_than_so_many_others(monkeypatch) -> None:
+    given = votes([400, 400])
+    for row in given:
+        row["lot"] += 2**63 * (not row["label"])  # who says no is drawn last
+    days = first_days(given)
+    assert agreements(given, days, {})
+    monkeypatch.setattr(newcomers, "LESSONS", 200)
+    assert not agreements(given, days, {}), "all lessons say yes"
 
 
 def test_which_votes_of_a_day_count_stays_the_same_when_there_are_more() -> None:
