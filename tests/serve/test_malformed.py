@@ -120,4 +120,5 @@ def test_whatever_the_description_lets_one_make_up(server: Server) -> None:
     barrage.of(made, probes, REQUESTS - REQUESTS // 2)
     print(barrage.told())
     assert not barrage.faults, barrage.faults
-    assert len(barrage.heard) > 0.9 * len({door.path for door in doors}) or REQUESTS < 100
+    most = 0.9 if REQUESTS >= 10_000 else 0.5  # a door without parameters has one request to make up: it may not come
+    assert len(barrage.heard) > most * len({door.path for door in doors}) or REQUESTS < 100
