@@ -176,7 +176,8 @@ def test_a_run_is_stopped_and_goes_on_by_the_same_id_and_leaves_what_it_made(clu
     assert job.wait(400) == 0, cluster.said[-3000:]
     assert cluster.said.count("unchanged, skipped") == 4
     steps = [int(step) for step in re.findall(r"ppo +step (\d+)/", cluster.said)]  # of both, for a log goes by its id
-    assert steps == sorted(set(steps)), "PPO began at its checkpoint"
+    again = len(steps) - len(set(steps))  # a step is told before its checkpoint is written
+    assert steps == sorted(steps) and again <= 1, "PPO began at its checkpoint"
     for stage in ("world", "sft", "thumbs", "reward", "ppo", "report"):
         assert is_whole(run / stage, unlisted=["README.md"]), stage
         assert is_whole(kept / stage, unlisted=["README.md"]), stage
