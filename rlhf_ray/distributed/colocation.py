@@ -1,7 +1,6 @@
-"""Processes that share a seat: workers that take turns live in one, and those that do not leave each other room."""
+"""Workers that take turns on a seat: one process, in which they share what each would have of its own."""
 
 import contextlib
-import os
 from dataclasses import dataclass
 from functools import partial
 from types import SimpleNamespace
@@ -68,21 +67,3 @@ class Colleague:
         if method.startswith("__"):
             raise AttributeError(method)
         return SimpleNamespace(remote=partial(self.actor.ask.remote, self.post, method))
-
-
-def yielding(worker: type) -> type:
-    """The same worker, which once it is made computes where other processes leave a core idle."""
-
-    def begin(self: Any, *arguments: Any) -> None:
-        worker.__init__(self, *arguments)  # type: ignore[misc]
-        _step_back()
-
-    return type(worker.__name__, (worker,), {"__init__": begin, "__module__": worker.__module__})
-
-
-def _step_back() -> None:
-    """This thread, and all that it will start. Niceness would weigh little: Ray's processes have much of it already."""
-    if hasattr(os, "SCHED_IDLE"):
-        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-    else:
-        os.nice(19)

@@ -43,7 +43,7 @@ def plan(config: RunConfig, cluster: Cluster, there: Sequence[Machine]) -> list[
     """The seats of a run, by their numbers, on the machines that are there.
 
     Learners that improve while others speak have seats of their own. Where only CPUs are shared and there is no room
-    for those, they sit with the others, who then leave the cores to them.
+    for those, they take turns with the others, as they do without a lead.
     """
     own = _plan(cluster, config.speaking_seats, config.first_learning_seat)
     can_share = not (cluster.gpus_each or cluster.learn_on or cluster.speak_on or cluster.grows)

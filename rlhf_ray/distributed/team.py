@@ -10,7 +10,7 @@ import ray
 import torch
 
 from rlhf_ray.distributed.broadcast import Broadcast
-from rlhf_ray.distributed.colocation import Colleague, Colocated, yielding
+from rlhf_ray.distributed.colocation import Colleague, Colocated
 from rlhf_ray.distributed.connection import connect, environment, wait_for
 from rlhf_ray.distributed.gauges import Gauges
 from rlhf_ray.distributed.groups import LearnerGroup, SamplerGroup, ScorerGroup
@@ -82,8 +82,8 @@ class LocalTeam(Team):
 class RayTeam(Team):
     """Workers are actors. Number i of a role sits on seat i; where nobody learns, all seats speak and judge.
 
-    Those who take turns on a CPU's seat are one actor, in PPO where a learner is among them. Where learners improve
-    while others speak they sit on the seats behind those; or with them, and then come first.
+    Those who take turns on a CPU's seat are one actor, in PPO where a learner is among them. Learners that improve
+    while others speak sit on the seats behind those; where there are none they take turns, too.
     """
 
     def __init__(self, config: RunConfig, cluster: Cluster, seats: Seats, learns: bool) -> None:
@@ -91,12 +91,12 @@ class RayTeam(Team):
         self.cluster = cluster
         self.seats = seats
         self.samplers, self.scorers = (cluster.samplers, cluster.scorers) if learns else (seats.count, seats.count)
-        self.learns, ahead = learns, learns and bool(config.ppo.lead)
+        self.learns = learns
+        sits_alone = learns and 0 not in seats.learning  # on the first seat somebody speaks
         # What has devices, or hears weights while another sends them, needs a process of its own.
-        takes_turns = not (ahead or cluster.gpus_each or cluster.weights == "collective")
+        takes_turns = not (sits_alone or cluster.gpus_each or cluster.weights == "collective")
         sharing = seats.learning if learns else range(seats.count)
         self.colocated: dict[int, Any] = dict.fromkeys(sharing) if takes_turns else {}
-        self.yields = set(seats.learning) if ahead else set()
         self.actors: list[Any] = []
         self.device = "cuda" if cluster.gpus_each else "cpu"
         self.broadcast = Broadcast(self.device, cluster.deadline_s) if cluster.weights == "collective" else None
@@ -154,8 +154,7 @@ class RayTeam(Team):
             restarts = 0 if self.learns else restarts
             self.colocated[seat] = self.colocated[seat] or self._start(seat, Colocated, (), restarts, share=1)
             return Colleague.hire(self.colocated[seat], worker, *arguments)
-        kind = yielding(worker) if seat in self.yields and worker is not Learner else worker
-        return self._start(seat, kind, arguments, restarts, share=ROLES)
+        return self._start(seat, worker, arguments, restarts, share=ROLES)
 
     def _start(self, seat: int, worker: type, arguments: tuple[Any, ...], restarts: int, share: int) -> Any:
         options = {

@@ -1,6 +1,5 @@
 """Real actors that speak while others learn: on seats of their own, at the same time, and with the same bits."""
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -151,23 +150,19 @@ def test_where_nobody_learns_all_seats_speak(policy_folder):
         assert len(team.sampler(policy_folder).actors) == 2
 
 
-def test_where_there_is_no_room_both_sit_together_and_who_speaks_leaves_the_cores_to_who_learns(new_rehearsal, alone):
-    config, policies = config_of(threads_each=4), {}
-    rehearsal = new_rehearsal()
+def test_where_there_is_no_room_the_first_seat_takes_turns_in_one_process_with_the_same_bits(new_rehearsal, alone):
+    rehearsal, processes = new_rehearsal(), []
 
     def ask(workers: tuple[Any, Any, Any]) -> tuple[Any, Any, Any]:
-        actors = {type(group).__name__: group.actors[0] for group in workers}
-        asked = [actor.__ray_call__.remote(scheduling_of) for actor in actors.values()]
-        policies.update(zip(actors, ray.get(asked, timeout=120), strict=True))
+        asked = [actor.__ray_call__.remote(process_of) for group in workers for actor in group.actors]
+        processes.extend(ray.get(asked, timeout=120))
         return workers
 
     rehearsal.change = ask
-    assert list(rehearsal.run(config)) == list(alone)
-    assert policies == {
-        "SamplerGroup": {os.SCHED_IDLE},
-        "ScorerGroup": {os.SCHED_IDLE},
-        "LearnerGroup": {os.SCHED_OTHER},
-    }
+    assert rehearsal.run(config_of(samplers=4)) == alone
+    *samplers, scorer, learner = processes
+    assert samplers[0] == scorer == learner
+    assert len(set(samplers)) == 4
 
 
 def test_that_they_have_no_room_together_either_is_said_before_anything_starts():
@@ -210,12 +205,10 @@ def test_a_sampler_and_a_scorer_killed_with_the_next_rollout_in_hand_begin_it_ag
     assert rehearsal.attempts == [0]
 
 
-def scheduling_of(worker: Any) -> set[int]:
-    """How the kernel schedules the thread of the actor that computes, and with it those that it starts."""
+def process_of(worker: Any) -> int:
     import os
-    import threading
 
-    return {os.sched_getscheduler(threading.get_native_id())}
+    return os.getpid()
 
 
 def seat_of(worker: Any) -> int:
