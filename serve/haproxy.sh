@@ -3,6 +3,7 @@
 # template puts on every address, and with our own page where no doors answer, or where there are none yet. What Ray's
 # replicas fail at is kept from them: an id of a request that is not ASCII, and methods besides the usual ones. Whoever
 # waits for leave to send a body gets it here, since HAProxy loses some answers where it hands the asking on.
+# It ends with the process that starts it, however that ends: one that stayed behind would keep the port for ever.
 set -eu
 sed -i -e '/^frontend prometheus/,/^frontend http/ s/bind :/bind 127.0.0.1:/' \
     -e '/^listen stats/,$ s/bind \*:/bind 127.0.0.1:/' \
@@ -14,4 +15,9 @@ sed -i -e '/^frontend prometheus/,/^frontend http/ s/bind :/bind 127.0.0.1:/' \
 if ! grep -q '^ *use_backend' "$3"; then
     sed -i '/^backend default_backend/,/^backend / s/http-request return .*/http-request return status 503 default-errorfiles/' "$3"
 fi
-exec "$RLHF_RAY_HAPROXY" "$@"
+set -- "$RLHF_RAY_HAPROXY" "$@"
+if ! command -v setpriv >/dev/null; then
+    exec "$@"
+fi
+# Whoever died before the kernel was told is not there any more when the inner shell looks.
+exec setpriv --pdeathsig KILL sh -c 'test "$PPID" = "$0" && exec "$@"' "$PPID" "$@"

