@@ -2,10 +2,10 @@
 
 First stand-ins whose rollout and whose update cost the same, once as waiting and once as matrix products on one thread:
 what the loop itself can bring. Then the real models: the shipped base, and a reward model made from it that nobody
-trained, which costs what a trained one costs. There lead 0 has both cores in turn; lead 1 has one for each side, or
-both for both, where who speaks leaves them to who learns: with a worker of two threads for each role, or with two of
-one thread. The leads take turns, A B A B; seconds are of the iterations after the second. Written to
-`benchmarks/results/overlap.md`. The default takes about a quarter of an hour.
+trained, which costs what a trained one costs. There lead 0 has both cores in turn, or one alone; lead 1 has a core for
+each side, or both in turn, too, where there is no room for seats of their own: with a worker of two threads for each
+role, or with two of one thread. The leads take turns, A B A B; seconds are of the iterations after the second. It is
+written to `benchmarks/results/overlap.md`. The default takes about a quarter of an hour.
 """
 
 import sys
@@ -43,10 +43,11 @@ COST = 0.5  # seconds of a stand-in's rollout, and of its update
 STEPS, ROUNDS, WARM = 12, 2, 2
 COLUMNS = ("workers", "lead 0, s an iteration", "lead 1, s an iteration", "times as fast")
 ONE, TWO = "{threads_each: 2}", "{samplers: 2, scorers: 2, learners: 2, threads_each: 1}"  # workers of a role
+SLIGHT = "{threads_each: 1}"
 WAYS = {  # the cluster of either lead
-    "a core for each side": (ONE, "{threads_each: 1}"),
-    "both for both, a worker of two threads": (ONE, ONE),
-    "both for both, two workers of one": (TWO, TWO),
+    "workers of one thread, so that a second core is there for lead 1": (SLIGHT, SLIGHT),
+    "a worker of two threads, no room for seats of their own": (ONE, ONE),
+    "two workers of one thread, no room for seats of their own": (TWO, TWO),
 }
 Workers = tuple[Any, Any, Any]
 Spend = Callable[[], None]

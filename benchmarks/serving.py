@@ -1,9 +1,10 @@
 """The server under load: its engine's own speed, the same through HTTP, one at a time, streamed, and overloaded.
 
-All in one run on one machine: first the engine alone in this process, then the server of `jobs.serve` with the shipped
-base, without a ledger and with one, and an asyncio client in this process. Requests differ in their seeds; tokens are
-counted by the server. The overload is an open loop: requests come at twice the speed at which 32 clients were answered,
-at random moments, whatever becomes of those before them; none is sent again.
+All in one run on one machine: the server of `jobs.serve` with the shipped base, without a ledger and then with one, an
+asyncio client in this process, and the engine alone, in this process, too. Engine and server take turns, A B A B, since
+a machine's speed changes from minute to minute; the last column is the median over the rounds, with the range. Requests
+differ in their seeds; tokens are counted by the server. The overload is an open loop: requests come at twice the speed
+at which 32 clients were answered, at random moments, whatever becomes of those before them; none is sent again.
 """
 
 import asyncio
@@ -18,6 +19,8 @@ import tempfile
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
@@ -29,18 +32,20 @@ import torch
 import yaml
 from tables import head, here, line, write
 
-from serve.engine import Engine, Generation
+from serve.engine import Engine
+from serve.generation import Generation
 from serve.orders import Order
 
 ROOT = Path(__file__).parent.parent
 PROMPT = "Provide a Root Cause Analysis for the recent API latency spike.\n"
-CLIENTS, TOKENS, REQUESTS = 32, 64, 320
+CLIENTS, TOKENS, REQUESTS, ROUNDS = 32, 64, 320, 5
+GENERATION = Generation(slots=CLIENTS, prompt_tokens=80, response_tokens=80, queue=CLIENTS // 2)
 ASK = {"prompt": PROMPT, "max_tokens": TOKENS}
 STREAM = {"stream": True, "stream_options": {"include_usage": True}}
 WARM_S, OVERLOAD_S = 5.0, 60.0
 Tables = tuple[list[list[str]], list[list[str]]]  # of times, and of memory
 SIZES = ("process", "MiB before the overload", "after")
-COLUMNS = ("what", "requests", "tokens/s", "p50 ms", "p99 ms", "429", "p99 ms of a 429")
+COLUMNS = ("what", "requests", "tokens/s", "p50 ms", "p99 ms", "429", "p99 ms of a 429", "of the engine's tokens/s")
 
 
 @dataclass
@@ -56,10 +61,14 @@ class Load:
     def speed(self) -> float:
         return self.tokens / self.wall_s
 
-    def cells(self, what: str) -> list[str]:
+    def cells(self, what: str, shares: str = "") -> list[str]:
         times = [f"{1000 * np.percentile(self.answered, share):.1f}" for share in (50, 99)]
         away = f"{1000 * np.percentile(self.refused, 99):.0f}" if self.refused else "–"
-        return [what, str(len(self.answered)), f"{self.speed:.0f}", *times, str(len(self.refused)), away]
+        return [what, str(len(self.answered)), f"{self.speed:.0f}", *times, str(len(self.refused)), away, shares]
+
+    def __add__(self, other: "Load") -> "Load":
+        answered, refused = self.answered + other.answered, self.refused + other.refused
+        return Load(self.wall_s + other.wall_s, self.tokens + other.tokens, answered, refused)
 
 
 def engine_alone(generation: Generation, clients: int, requests: int, tokens: int) -> Load:
@@ -164,10 +173,24 @@ def pinged(url: str, requests: int) -> Load:
     return Load(sum(times), 0, times, [])
 
 
-def without_ledger(url: str, server: psutil.Process) -> Tables:
+def in_turn(url: str, what: str) -> tuple[list[list[str]], Load]:
+    """The engine alone and the server, some rounds of each; their rows, and the server's load."""
     closed(url, CLIENTS, REQUESTS)  # the first requests open connections and warm the model
+    alone, asked = [], []
+    for _ in range(ROUNDS):
+        alone.append(engine_alone(GENERATION, CLIENTS, REQUESTS, TOKENS))
+        asked.append(closed(url, CLIENTS, REQUESTS))
+    shares = [each.speed / most.speed for each, most in zip(asked, alone, strict=True)]
+    told = f"{np.median(shares):.0%} ({min(shares):.0%}–{max(shares):.0%})"
+    engine, server = reduce(add, alone), reduce(add, asked)
+    return [engine.cells(f"engine alone, {CLIENTS} orders"), server.cells(f"{what}, {CLIENTS} clients", told)], server
+
+
+def without_ledger(url: str, server: psutil.Process) -> Tables:
     rows = [
-        closed(url, CLIENTS, REQUESTS).cells(f"HTTP, {CLIENTS} clients"),
+        *in_turn(url, "HTTP")[0],
+        engine_alone(GENERATION, 1, 20, TOKENS).cells("engine alone, one at a time"),
+        engine_alone(GENERATION, 1, 100, 1).cells("engine alone, one at a time, 1 token"),
         pinged(url, 200).cells("HTTP alone (/healthz), one at a time"),
         closed(url, 1, 200, max_tokens=1).cells("HTTP, one at a time, 1 token"),
     ]
@@ -175,10 +198,8 @@ def without_ledger(url: str, server: psutil.Process) -> Tables:
 
 
 def with_ledger(url: str, server: psutil.Process) -> Tables:
-    closed(url, CLIENTS, REQUESTS)
-    most = closed(url, CLIENTS, REQUESTS)
-    rows = [
-        most.cells(f"HTTP and ledger, {CLIENTS} clients"),
+    rows, most = in_turn(url, "HTTP and ledger")
+    rows += [
         closed(url, CLIENTS, REQUESTS, **STREAM).cells(f"HTTP and ledger, {CLIENTS} clients, streamed"),
         closed(url, 1, 20).cells("HTTP and ledger, one at a time"),
         closed(url, 1, 200, max_tokens=1).cells("HTTP and ledger, one at a time, 1 token"),
@@ -196,20 +217,23 @@ def memory(server: psutil.Process) -> dict[str, int]:
     """Resident bytes of the processes that serve, by name."""
     sizes = {}
     for process in server.children(recursive=True):
-        title = " ".join(process.cmdline()).split(".")[0].strip()  # Ray appends the method that runs
-        if process.name() == "haproxy" or title.startswith(("ray::Serve", "ray::Proxy", "ray::HAProxy")):
+        words = " ".join(process.cmdline())
+        title = (
+            "ray::a generator" if "serve.apart_main" in words else words.split(".")[0].strip()
+        )  # Ray appends a method
+        if process.name() == "haproxy" or title.startswith(("ray::Serve", "ray::Proxy", "ray::HAProxy", "ray::a ")):
             sizes[title.removeprefix("ray::") if title.startswith("ray::") else "haproxy"] = process.memory_info().rss
     return sizes
 
 
-def served(folder: Path, generation: Generation, ledger: str, work: Callable[[str, psutil.Process], Tables]) -> Tables:
+def served(folder: Path, ledger: str, work: Callable[[str, psutil.Process], Tables]) -> Tables:
     """Start the server, measure, and end it."""
     config = yaml.safe_load((ROOT / "configs" / "serve.yaml").read_text(encoding="utf-8"))
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         config["http_options"]["port"] = probe.getsockname()[1]
     (application,) = config["applications"]
-    application["args"] |= {"run": "none", "models": {"tuned": "shipped"}, "generation": generation.model_dump()}
+    application["args"] |= {"run": "none", "models": {"tuned": "shipped"}, "generation": GENERATION.model_dump()}
     application["args"] |= {"ledger": ledger}
     application["deployments"] = [each for each in application["deployments"] if each["name"] in ("doors", "tuned")]
     (folder / "serve.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
@@ -231,16 +255,10 @@ def served(folder: Path, generation: Generation, ledger: str, work: Callable[[st
 
 def main() -> None:
     os.environ["OMP_NUM_THREADS"] = "1"
-    generation = Generation(slots=CLIENTS, prompt_tokens=80, response_tokens=80, queue=CLIENTS // 2)
-    rows = [
-        engine_alone(generation, CLIENTS, REQUESTS, TOKENS).cells(f"engine alone, {CLIENTS} orders"),
-        engine_alone(generation, 1, 20, TOKENS).cells("engine alone, one at a time"),
-        engine_alone(generation, 1, 100, 1).cells("engine alone, one at a time, 1 token"),
-    ]
     with tempfile.TemporaryDirectory() as folder:
-        without, _ = served(Path(folder), generation, "none", without_ledger)
-        kept, sizes = served(Path(folder), generation, str(Path(folder) / "ledger"), with_ledger)
-    tables = [*head(COLUMNS), *map(line, rows + without + kept), "", *head(SIZES), *map(line, sizes)]
+        without, _ = served(Path(folder), "none", without_ledger)
+        kept, sizes = served(Path(folder), str(Path(folder) / "ledger"), with_ledger)
+    tables = [*head(COLUMNS), *map(line, without + kept), "", *head(SIZES), *map(line, sizes)]
     write("serving", sys.argv[1:], here(), tables)
 
 

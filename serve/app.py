@@ -12,11 +12,12 @@ from rlhf_ray.config import BadInput, Config, check
 
 from serve.artefact import REWARD, SFT, TUNED, Artefact, artefact, artefact_of_run
 from serve.compactor import Compactor
-from serve.deployments import GeneratorReplica, RewardReplica
-from serve.engine import Generation
+from serve.generation import Generation
+from serve.generator_replica import GeneratorReplica
 from serve.gold import Gold
 from serve.ingress import Doors
 from serve.reward import Judging
+from serve.reward_replica import RewardReplica
 from serve.split import check_split
 from serve.versions import Versions
 

@@ -12,32 +12,18 @@ from time import monotonic
 from typing import Any
 
 import torch
-from pydantic import Field
 
-from rlhf_ray.config import BadInput, Config
+from rlhf_ray.config import BadInput
 from rlhf_ray.models.activations import fuse_activations
 from rlhf_ray.models.loading import context_length, load_causal, load_tokenizer
 from rlhf_ray.models.slots import Slots, draw, nucleus
 from rlhf_ray.workers.engines.own import check_attention
 
+from serve.generation import Generation
 from serve.orders import Order
 from serve.row import Parcel, Row, Ticket, hand_out
 
 READ_AT_ONCE = 8  # prompts a step: whoever speaks already waits that long at most
-
-
-class Generation(Config):
-    """The size of an engine. All of it is part of what is computed: keep it to get the same bits."""
-
-    slots: int = Field(32, ge=1, le=512, description="Rows that speak together.")
-    prompt_tokens: int = Field(112, ge=1, le=100_000, description="Most tokens of a prompt.")
-    response_tokens: int = Field(88, ge=1, le=100_000, description="Most tokens of a response, and the default.")
-    queue: int = Field(32, ge=0, le=10_000, description="Rows that may wait for a slot; beyond, the answer is 429.")
-    device: str = Field("cpu", pattern=r"^(cpu|cuda(:\d+)?)$", description="Where the model computes.")
-
-    @property
-    def columns(self) -> int:
-        return self.prompt_tokens + self.response_tokens
 
 
 class Busy(Exception):

@@ -1,4 +1,4 @@
-"""The Generator answers orders: text to tokens, the engine, and back. A plain class; `deployments.py` deploys it."""
+"""The Generator answers orders: text to tokens, the engine, and back. A plain class; `apart.py` has it elsewhere."""
 
 import asyncio
 import contextlib
@@ -8,7 +8,8 @@ from rlhf_ray.chat import chat_ids, messages_of, plain_ids
 from rlhf_ray.config import BadInput
 
 from serve.artefact import Artefact
-from serve.engine import Busy, Engine, Generation
+from serve.engine import Busy, Engine
+from serve.generation import Generation
 from serve.orders import Answer, Load, Order, Refusal, Said
 from serve.row import Parcel, Ticket, hand_out
 
@@ -28,7 +29,7 @@ class Generator:
         return self.model
 
     async def load(self) -> Load:
-        return Load(self.config.slots, len(self.engine.rows), self.engine.rows_waiting)
+        return Load(self.config.slots, len(self.engine.rows), self.engine.rows_waiting, self.engine.drawn)
 
     async def complete(self, order: Order) -> Answer | Refusal:
         """All samples at once. Whoever is cancelled while waiting stops the engine at its next step."""
@@ -72,7 +73,7 @@ class Generator:
     def close(self) -> None:
         self.engine.close()
 
-    def check_health(self) -> None:
+    async def check_health(self) -> None:
         """Raises RuntimeError where the engine has died or stands still."""
         if not self.engine.is_well(PATIENCE_S):
             raise RuntimeError(f"{self.model.name}: the engine says nothing") from self.engine.failure

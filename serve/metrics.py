@@ -1,13 +1,12 @@
 """What is counted, for Prometheus through Ray. Every label comes from a list of ours."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import Any
 from weakref import WeakKeyDictionary
 
 from ray.util.metrics import Counter, Gauge, Histogram
 
-if TYPE_CHECKING:  # the doors count, too, and import no model
-    from serve.engine import Engine
+from serve.orders import Load
 
 SECONDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60]
 
@@ -25,24 +24,24 @@ class Requests:
 
 
 class Speech:
-    """What a model's engines do."""
+    """What a model's generators do."""
 
     def __init__(self, model: str) -> None:
         self.tags: dict[str, str] = {"model": model}
-        self.counted: WeakKeyDictionary[Engine, int] = WeakKeyDictionary()
+        self.counted: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
         self.tokens = Counter("rlhf_tokens", "Tokens drawn.", tag_keys=("model",))
         self.taken = Gauge("rlhf_slots_taken", "Rows that speak.", tag_keys=("model",))
         self.waiting = Gauge("rlhf_rows_waiting", "Rows that wait for a slot.", tag_keys=("model",))
 
-    def look(self, engines: "Sequence[Engine]") -> None:
-        """Record how things stand with all its versions."""
-        for engine in engines:
-            drawn, counted = engine.drawn, self.counted.get(engine, 0)
-            if drawn > counted:
-                self.tokens.inc(drawn - counted, tags=self.tags)
-            self.counted[engine] = drawn
-        self.taken.set(sum(len(engine.rows) for engine in engines), tags=self.tags)
-        self.waiting.set(sum(engine.rows_waiting for engine in engines), tags=self.tags)
+    def look(self, loads: Mapping[Any, Load]) -> None:
+        """Record how things stand with all its versions, by their generators."""
+        for generator, load in loads.items():
+            counted = self.counted.get(generator, 0)
+            if load.drawn > counted:
+                self.tokens.inc(load.drawn - counted, tags=self.tags)
+            self.counted[generator] = load.drawn
+        self.taken.set(sum(load.taken for load in loads.values()), tags=self.tags)
+        self.waiting.set(sum(load.waiting for load in loads.values()), tags=self.tags)
 
 
 class Verdicts:

@@ -101,11 +101,15 @@ class Answer:
 
 @dataclass(frozen=True)
 class Load:
-    """How much of a generator is taken: its slots, the rows that speak in them, and those that wait for one."""
+    """How much of a generator is taken: its slots, the rows that speak in them, and those that wait for one.
+
+    `drawn` are the tokens that it ever said.
+    """
 
     slots: int
     taken: int
     waiting: int
+    drawn: int = 0
 
 
 @dataclass(frozen=True)

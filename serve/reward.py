@@ -1,4 +1,4 @@
-"""The Reward judges pairs of prompt and completion. A plain class; `deployments.py` deploys it.
+"""The Reward judges pairs of prompt and completion. A plain class; `reward_replica.py` deploys it.
 
 Rows are read in batches whose width is that of the row itself, rounded up, and whose rows are a multiple of four: in
 those shapes a row's bits do not depend on its neighbours, so the same pair always gets the same score.

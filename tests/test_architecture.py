@@ -76,7 +76,7 @@ def test_inside_serve_ray_serve_is_imported_from_ray():
 
 def test_the_engine_and_the_doors_know_no_ray():
     with_ray = {path.stem for path in ROOT.glob("serve/*.py") if any(n.startswith("ray.") for n in imported(path))}
-    assert with_ray == {"app", "deployments", "file", "ingress", "metrics", "processes", "remote"}
+    assert with_ray == {"app", "file", "ingress", "metrics", "processes", "remote", "reward_replica"}
 
 
 def test_every_wait_on_ray_has_a_deadline():

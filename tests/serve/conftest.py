@@ -9,7 +9,7 @@ from starlette.testclient import TestClient
 
 from serve.artefact import Artefact, artefact
 from serve.doors import Government, doors
-from serve.engine import Generation
+from serve.generation import Generation
 from serve.generator import Generator
 from serve.promotion import Promotion
 from serve.reward import Judging, Reward

@@ -13,7 +13,7 @@ from tests.serve.conftest import application, local
 
 from serve.artefact import artefact
 from serve.asking import prompt_of
-from serve.engine import Generation
+from serve.generation import Generation
 from serve.generator import Generator
 from serve.schemas import AskBody
 

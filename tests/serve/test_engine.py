@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from serve.engine import Busy, Engine, Generation
+from serve.engine import Busy, Engine
+from serve.generation import Generation
 from serve.generator import joined_by_sample
 from serve.orders import Order, Said
 

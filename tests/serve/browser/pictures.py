@@ -26,8 +26,8 @@ from tests.serve.browser.chromium import Chromium, find_chromium
 from tests.serve.browser.site import opened
 
 from serve.artefact import artefact_of_run
-from serve.engine import Generation
 from serve.errors import granted
+from serve.generation import Generation
 from serve.generator import Generator
 from serve.orders import Order
 from serve.reward import Judging, Pair, Reward

@@ -1,0 +1,165 @@
+"""A generator in a process of its own: its engine has Python's lock to itself, whatever comes in here meanwhile.
+
+Calls and answers cross a pair of sockets, which nobody else has, as pickles. The process ends when this one does.
+"""
+
+import asyncio
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import count
+from multiprocessing.connection import Connection
+from typing import Any
+
+from serve.artefact import Artefact
+from serve.generation import Generation
+from serve.orders import Answer, Load, Order, Refusal
+
+START_S = 600.0  # that a model may take to load
+LOOK_S = 1.5  # in which one that is well says so; Ray Serve's own patience is half a second longer
+END_S = 10.0
+
+
+@dataclass
+class Call:
+    """Where somebody waits for what is said: once, or where it streams, until None or an error is."""
+
+    loop: asyncio.AbstractEventLoop
+    streams: bool
+    said: "asyncio.Queue[Any]" = field(default_factory=asyncio.Queue)
+    is_over: bool = False
+
+    def hear(self, value: Any) -> None:
+        self.is_over = self.is_over or not self.streams or value is None or isinstance(value, BaseException)
+        self.said.put_nowait(value)
+
+
+class Apart:
+    """As the Generator that it starts: see there. Raises what that raises when it is made."""
+
+    def __init__(self, model: Artefact, config: Generation, threads: int) -> None:
+        self.model, self.config = model, config
+        self.calls: dict[int, Call] = {}
+        self.numbers, self.is_over = count(), False
+        self.writing = threading.Lock()
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self.process = subprocess.Popen(  # noqa: S603
+                [sys.executable, "-m", "serve.apart_main", str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            )
+        self.wire = Connection(ours.detach())
+        try:
+            self.wire.send((model, config, threads))
+            self._begin()
+        except BaseException:
+            self.close()
+            raise
+        threading.Thread(target=self._hear, name=f"hears {model.name}", daemon=True).start()
+
+    def about(self) -> Artefact:
+        return self.model
+
+    async def complete(self, order: Order) -> Answer | Refusal:
+        """All samples at once. Whoever is cancelled while waiting stops the engine at its next step."""
+        return await self._ask("complete", order)
+
+    async def stream(self, order: Order) -> AsyncIterator[Answer | Refusal]:
+        """Some more of each sample, as it is said."""
+        number, call = self._call("stream", order)
+        try:
+            while (piece := value_of(await call.said.get())) is not None:
+                yield piece
+        finally:
+            self._let_go(number)
+
+    async def load(self) -> Load:
+        return await self._ask("load")
+
+    async def check_health(self) -> None:
+        """Raises RuntimeError where the engine has died or stands still, and so where its process does."""
+        try:
+            async with asyncio.timeout(LOOK_S):
+                await self._ask("check_health")
+        except TimeoutError:
+            raise RuntimeError(f"{self.model.name}: its process says nothing") from None
+
+    def is_idle(self) -> bool:
+        return not self.calls
+
+    def close(self) -> None:
+        self.is_over = True
+        with self.writing:  # the process ends when it has nobody to hear
+            self.wire.close()
+        try:
+            self.process.wait(END_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+    def _begin(self) -> None:
+        """Wait for the model to be loaded."""
+        try:
+            if not self.wire.poll(START_S):
+                raise RuntimeError(f"{self.model.name}: expected the model to be loaded within {START_S:g} s")
+            value_of(self.wire.recv())
+        except (EOFError, ConnectionError):
+            raise RuntimeError(f"{self.model.name}: the process that loads it has ended") from None
+
+    async def _ask(self, method: str, *arguments: Any) -> Any:
+        number, call = self._call(method, *arguments)
+        try:
+            return value_of(await call.said.get())
+        finally:
+            self._let_go(number)
+
+    def _call(self, method: str, *arguments: Any) -> tuple[int, Call]:
+        number, call = next(self.numbers), Call(asyncio.get_running_loop(), method == "stream")
+        self.calls[number] = call
+        if not self._send(number, method, arguments):
+            call.hear(self._gone())
+        return number, call
+
+    def _let_go(self, number: int) -> None:
+        """Nobody waits for this call any more: if there is more to come, the engine need not say it."""
+        if not self.calls.pop(number).is_over:
+            self._send(number, "", ())
+
+    def _send(self, number: int, method: str, arguments: tuple[Any, ...]) -> bool:
+        with self.writing:
+            try:
+                self.wire.send((number, method, arguments))
+            except OSError:
+                return False
+        return True
+
+    def _hear(self) -> None:
+        """What the process says, until it or this is over. Runs in a thread of its own."""
+        try:
+            while True:
+                number, value = self.wire.recv()
+                self._tell(number, value)
+        except (EOFError, OSError):
+            for number in list(self.calls):
+                self._tell(number, self._gone())
+
+    def _tell(self, number: int, value: Any) -> None:
+        if call := self.calls.get(number):
+            with suppress(RuntimeError):  # a loop that has ended: nobody listens there
+                call.loop.call_soon_threadsafe(call.hear, value)
+
+    def _gone(self) -> RuntimeError:
+        return RuntimeError(f"{self.model.name}: its process has ended")
+
+
+def value_of(said: Any) -> Any:
+    if isinstance(said, BaseException):
+        raise said
+    return said

@@ -1,0 +1,73 @@
+"""The process of a generator that lives apart: it answers the calls of serve/apart.py until there is nobody to hear."""
+
+import asyncio
+import signal
+import sys
+from multiprocessing.connection import Connection
+from typing import Any
+
+import torch
+
+from rlhf_ray.config import BadInput
+
+from serve.generator import Generator
+
+
+def main() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's is for whoever started this
+    wire = Connection(int(sys.argv[1]))
+    model, config, threads = wire.recv()
+    torch.set_num_threads(threads)
+    try:
+        generator = Generator(model, config)
+    except Exception as error:
+        wire.send(_told(error))
+        return
+    wire.send(None)
+    try:
+        asyncio.run(answer_all(wire, generator))
+    finally:
+        generator.close()
+
+
+async def answer_all(wire: Connection, generator: Generator) -> None:
+    """Calls side by side, by number; one without a method ends the call of that number."""
+    loop, at_work, over = asyncio.get_running_loop(), dict[int, asyncio.Task[None]](), asyncio.Event()
+
+    def hear() -> None:
+        try:
+            number, method, arguments = wire.recv()
+        except (EOFError, OSError):
+            loop.remove_reader(wire.fileno())
+            over.set()
+            return
+        if method:
+            task = at_work[number] = loop.create_task(answer(wire, generator, number, method, arguments))
+            task.add_done_callback(lambda _: at_work.pop(number))
+        elif number in at_work:
+            at_work[number].cancel()
+
+    loop.add_reader(wire.fileno(), hear)
+    await over.wait()
+
+
+async def answer(wire: Connection, generator: Generator, number: int, method: str, arguments: tuple[Any, ...]) -> None:
+    """A stream's pieces and then None, or one value; in place of either what was raised."""
+    try:
+        if method == "stream":
+            async for piece in generator.stream(*arguments):
+                wire.send((number, piece))
+            wire.send((number, None))
+        else:
+            wire.send((number, await getattr(generator, method)(*arguments)))
+    except Exception as error:
+        wire.send((number, _told(error)))
+
+
+def _told(error: Exception) -> Exception:
+    """One that the other side knows, too."""
+    return error if type(error) in (BadInput, RuntimeError) else RuntimeError(f"{type(error).__name__}: {error}")
+
+
+if __name__ == "__main__":
+    main()
