@@ -1,4 +1,4 @@
-"""A generator in a process of its own: its engine has Python's lock to itself, whatever comes in here meanwhile.
+"""Generators in a process of their own: the engine has Python's lock to itself, whatever comes in here meanwhile.
 
 Calls and answers cross a pair of sockets, which nobody else has, as pickles. The process ends when this one does.
 """
@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
@@ -19,6 +19,8 @@ from typing import Any
 from serve.artefact import Artefact
 from serve.generation import Generation
 from serve.orders import Answer, Load, Order, Refusal
+from serve.verdicts import Pair
+from serve.versions import Versions
 
 START_S = 600.0  # that a model may take to load
 LOOK_S = 1.5  # in which one that is well says so; Ray Serve's own patience is half a second longer
@@ -40,12 +42,22 @@ class Call:
 
 
 class Apart:
-    """As the Generator that it starts: see there. Raises what that raises when it is made."""
+    """As the Generators that it starts: see there. Raises what those raise when they are made.
 
-    def __init__(self, model: Artefact, config: Generation, threads: int) -> None:
-        self.model, self.config = model, config
+    `on_death` is called where the process ends by itself, before anybody is told, in a thread.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        versions: Versions,
+        config: Generation,
+        threads: int,
+        on_death: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.name, self.on_death = name, on_death
         self.calls: dict[int, Call] = {}
-        self.numbers, self.is_over = count(), False
+        self.numbers, self.is_closed = count(), False
         self.writing = threading.Lock()
         ours, theirs = socket.socketpair()
         with theirs:
@@ -57,15 +69,12 @@ class Apart:
             )
         self.wire = Connection(ours.detach())
         try:
-            self.wire.send((model, config, threads))
+            self.wire.send((name, versions, config, threads))
             self._begin()
         except BaseException:
             self.close()
             raise
-        threading.Thread(target=self._hear, name=f"hears {model.name}", daemon=True).start()
-
-    def about(self) -> Artefact:
-        return self.model
+        threading.Thread(target=self._hear, name=f"hears {name}", daemon=True).start()
 
     async def complete(self, order: Order) -> Answer | Refusal:
         """All samples at once. Whoever is cancelled while waiting stops the engine at its next step."""
@@ -83,19 +92,20 @@ class Apart:
     async def load(self) -> Load:
         return await self._ask("load")
 
+    async def rehearse(self, model: Artefact, rollouts: Sequence[Pair]) -> str:
+        """What is wrong with a version that is to be served; empty where nothing is, and then it is at hand."""
+        return await self._ask("rehearse", model, rollouts)
+
     async def check_health(self) -> None:
-        """Raises RuntimeError where the engine has died or stands still, and so where its process does."""
+        """Raises RuntimeError where the engine has died or stands still, and so where the process does."""
         try:
             async with asyncio.timeout(LOOK_S):
                 await self._ask("check_health")
         except TimeoutError:
-            raise RuntimeError(f"{self.model.name}: its process says nothing") from None
-
-    def is_idle(self) -> bool:
-        return not self.calls
+            raise RuntimeError(f"{self.name}: its process says nothing") from None
 
     def close(self) -> None:
-        self.is_over = True
+        self.is_closed = True
         with self.writing:  # the process ends when it has nobody to hear
             self.wire.close()
         try:
@@ -108,10 +118,10 @@ class Apart:
         """Wait for the model to be loaded."""
         try:
             if not self.wire.poll(START_S):
-                raise RuntimeError(f"{self.model.name}: expected the model to be loaded within {START_S:g} s")
+                raise RuntimeError(f"{self.name}: expected the model to be loaded within {START_S:g} s")
             value_of(self.wire.recv())
         except (EOFError, ConnectionError):
-            raise RuntimeError(f"{self.model.name}: the process that loads it has ended") from None
+            raise RuntimeError(f"{self.name}: the process that loads it has ended") from None
 
     async def _ask(self, method: str, *arguments: Any) -> Any:
         number, call = self._call(method, *arguments)
@@ -147,6 +157,8 @@ class Apart:
                 number, value = self.wire.recv()
                 self._tell(number, value)
         except (EOFError, OSError):
+            if not self.is_closed:
+                self.on_death()
             for number in list(self.calls):
                 self._tell(number, self._gone())
 
@@ -156,7 +168,7 @@ class Apart:
                 call.loop.call_soon_threadsafe(call.hear, value)
 
     def _gone(self) -> RuntimeError:
-        return RuntimeError(f"{self.model.name}: its process has ended")
+        return RuntimeError(f"{self.name}: its process has ended")
 
 
 def value_of(said: Any) -> Any:

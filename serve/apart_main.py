@@ -1,4 +1,4 @@
-"""The process of a generator that lives apart: it answers the calls of serve/apart.py until there is nobody to hear."""
+"""The process of generators that live apart: it answers the calls of serve/apart.py until there is nobody to hear."""
 
 import asyncio
 import signal
@@ -10,27 +10,27 @@ import torch
 
 from rlhf_ray.config import BadInput
 
-from serve.generator import Generator
+from serve.generators import Generators
 
 
 def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's is for whoever started this
     wire = Connection(int(sys.argv[1]))
-    model, config, threads = wire.recv()
+    name, versions, config, threads = wire.recv()
     torch.set_num_threads(threads)
     try:
-        generator = Generator(model, config)
+        generators = Generators(name, versions, config)
     except Exception as error:
         wire.send(_told(error))
         return
     wire.send(None)
     try:
-        asyncio.run(answer_all(wire, generator))
+        asyncio.run(answer_all(wire, generators))
     finally:
-        generator.close()
+        generators.close()
 
 
-async def answer_all(wire: Connection, generator: Generator) -> None:
+async def answer_all(wire: Connection, generators: Generators) -> None:
     """Calls side by side, by number; one without a method ends the call of that number."""
     loop, at_work, over = asyncio.get_running_loop(), dict[int, asyncio.Task[None]](), asyncio.Event()
 
@@ -42,7 +42,7 @@ async def answer_all(wire: Connection, generator: Generator) -> None:
             over.set()
             return
         if method:
-            task = at_work[number] = loop.create_task(answer(wire, generator, number, method, arguments))
+            task = at_work[number] = loop.create_task(answer(wire, generators, number, method, arguments))
             task.add_done_callback(lambda _: at_work.pop(number))
         elif number in at_work:
             at_work[number].cancel()
@@ -51,15 +51,17 @@ async def answer_all(wire: Connection, generator: Generator) -> None:
     await over.wait()
 
 
-async def answer(wire: Connection, generator: Generator, number: int, method: str, arguments: tuple[Any, ...]) -> None:
+async def answer(
+    wire: Connection, generators: Generators, number: int, method: str, arguments: tuple[Any, ...]
+) -> None:
     """A stream's pieces and then None, or one value; in place of either what was raised."""
     try:
         if method == "stream":
-            async for piece in generator.stream(*arguments):
+            async for piece in generators.stream(*arguments):
                 wire.send((number, piece))
             wire.send((number, None))
         else:
-            wire.send((number, await getattr(generator, method)(*arguments)))
+            wire.send((number, await getattr(generators, method)(*arguments)))
     except Exception as error:
         wire.send((number, _told(error)))
 

@@ -1,4 +1,4 @@
-"""The Generator answers orders: text to tokens, the engine, and back. A plain class; `apart.py` has it elsewhere."""
+"""The Generator answers orders: text to tokens, the engine, and back. A plain class, of one version."""
 
 import asyncio
 import contextlib
@@ -73,7 +73,7 @@ class Generator:
     def close(self) -> None:
         self.engine.close()
 
-    async def check_health(self) -> None:
+    def check_health(self) -> None:
         """Raises RuntimeError where the engine has died or stands still."""
         if not self.engine.is_well(PATIENCE_S):
             raise RuntimeError(f"{self.model.name}: the engine says nothing") from self.engine.failure

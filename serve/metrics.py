@@ -1,9 +1,5 @@
 """What is counted, for Prometheus through Ray. Every label comes from a list of ours."""
 
-from collections.abc import Mapping
-from typing import Any
-from weakref import WeakKeyDictionary
-
 from ray.util.metrics import Counter, Gauge, Histogram
 
 from serve.orders import Load
@@ -24,24 +20,22 @@ class Requests:
 
 
 class Speech:
-    """What a model's generators do."""
+    """What a generator does."""
 
     def __init__(self, model: str) -> None:
         self.tags: dict[str, str] = {"model": model}
-        self.counted: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
+        self.drawn = 0
         self.tokens = Counter("rlhf_tokens", "Tokens drawn.", tag_keys=("model",))
         self.taken = Gauge("rlhf_slots_taken", "Rows that speak.", tag_keys=("model",))
         self.waiting = Gauge("rlhf_rows_waiting", "Rows that wait for a slot.", tag_keys=("model",))
 
-    def look(self, loads: Mapping[Any, Load]) -> None:
-        """Record how things stand with all its versions, by their generators."""
-        for generator, load in loads.items():
-            counted = self.counted.get(generator, 0)
-            if load.drawn > counted:
-                self.tokens.inc(load.drawn - counted, tags=self.tags)
-            self.counted[generator] = load.drawn
-        self.taken.set(sum(load.taken for load in loads.values()), tags=self.tags)
-        self.waiting.set(sum(load.waiting for load in loads.values()), tags=self.tags)
+    def look(self, load: Load) -> None:
+        """Record how things stand with all its versions together."""
+        if load.drawn > self.drawn:
+            self.tokens.inc(load.drawn - self.drawn, tags=self.tags)
+        self.drawn = load.drawn
+        self.taken.set(load.taken, tags=self.tags)
+        self.waiting.set(load.waiting, tags=self.tags)
 
 
 class Verdicts:

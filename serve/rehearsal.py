@@ -9,13 +9,13 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from math import isfinite
-from typing import Protocol
 
 from rlhf_ray.config import BadInput
 from rlhf_ray.evaluation.texts import repetition
 
-from serve.generation import Generation
+from serve.generator import Generator
 from serve.orders import Answer, Order, Refusal, Said
+from serve.reward import Reward
 from serve.verdicts import Pair, Verdict
 
 ENDED = 0.5  # share of the answers that must end by themselves
@@ -23,16 +23,6 @@ EMPTY = 2.0  # tokens an answer; with a mean below, the model just ends
 ALIKE = 0.5  # share of the prompts that may be given one and the same answer
 REPEATED = 0.5  # mean share of an answer's word pairs that it may have said before
 ANYTHING = [Pair("The", " the"), Pair("The", " a")]  # for a model of whose training nothing is known
-
-
-class Speaks(Protocol):
-    config: Generation
-
-    async def complete(self, order: Order) -> Answer | Refusal: ...
-
-
-class Judges(Protocol):
-    def judge(self, pairs: Sequence[Pair]) -> list[Verdict | Refusal]: ...
 
 
 @contextmanager
@@ -46,7 +36,7 @@ def mistakes() -> Iterator[list[str]]:
         found.append(f"it could not be used: {next(iter(str(error).splitlines()), type(error).__name__)}")
 
 
-async def try_generator(generator: Speaks, rollouts: Sequence[Pair]) -> str:
+async def try_generator(generator: Generator, rollouts: Sequence[Pair]) -> str:
     """What is wrong with its answers; empty where nothing is. Of a model without a run, only that they are finite."""
     prompts = [pair.prompt for pair in rollouts or ANYTHING][: generator.config.slots]
     orders = [Order(prompt, seed) for seed, prompt in enumerate(prompts)]
@@ -77,7 +67,7 @@ def _wrong_with(said: Sequence[Said]) -> str:
     return ""
 
 
-def try_reward(reward: Judges, rollouts: Sequence[Pair]) -> str:
+def try_reward(reward: Reward, rollouts: Sequence[Pair]) -> str:
     """What is wrong with its verdicts; empty where nothing is."""
     verdicts = reward.judge(list(rollouts or ANYTHING))
     for verdict in verdicts:

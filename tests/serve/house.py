@@ -11,9 +11,7 @@ from tests.serve.conftest import GENERATION, JUDGING, local, nobody, opened
 from serve.app import Serving, gold_of, versions_of
 from serve.artefact import Artefact
 from serve.doors import Government
-from serve.generation import Generation
-from serve.generator import Generator
-from serve.generator_replica import GeneratorReplica
+from serve.generators import Generators
 from serve.promotion import Promotion
 from serve.reward_replica import RewardReplica
 from serve.verdicts import Pair
@@ -24,18 +22,13 @@ def serving(runs: Path, file: Path | str, run: str = "run-1", **more: Any) -> Se
     return check(Serving, args | {"judging": JUDGING.model_dump()} | more, "args")
 
 
-def near(model: Artefact, config: Generation, threads: int) -> Generator:
-    """A generator in this process."""
-    return Generator(model, config)
-
-
 class House:
-    """What Ray Serve would run, in one process: the replicas of two generators and a reward model, and the doors."""
+    """What Ray Serve would run, in one process: two generators, a reward model's replica, and the doors."""
 
     def __init__(self, config: Serving) -> None:
         self.versions = versions_of(config)
         self.replicas: dict[str, Any] = {
-            name: GeneratorReplica(name, self.versions, config.generation, 1, near) for name in ("tuned", "sft")
+            name: Generators(name, self.versions, config.generation) for name in ("tuned", "sft")
         }
         self.judge = RewardReplica(self.versions, config.judging, 1)
         self.gold = gold_of(config, self.versions)

@@ -19,13 +19,19 @@ from serve.apart import Apart
 from serve.artefact import artefact
 from serve.generator import Generator, joined_by_sample
 from serve.orders import Answer, Order, Refusal
+from serve.versions import Versions
+
+
+def served(folder: str) -> Versions:
+    return Versions({"tuned": artefact("tuned", folder)})
+
 
 ORDER = Order("the quick", seed=5, samples=2, temperature=1.0)
 
 
 @pytest.fixture(scope="module")
 def apart(policy_folder: str) -> Iterator[Apart]:
-    apart = Apart(artefact("tuned", policy_folder), GENERATION, 1)
+    apart = Apart("tuned", served(policy_folder), GENERATION, 1)
     yield apart
     apart.close()
 
@@ -43,7 +49,7 @@ def test_it_says_what_it_would_say_here_whole_and_in_pieces(apart: Apart, genera
     assert isinstance(whole, Answer)
     said = joined_by_sample([each for piece in asyncio.run(pieces()) for each in piece.said])
     assert sorted(said, key=lambda each: each.sample) == whole.said
-    assert apart.is_idle()
+    assert not apart.calls
 
 
 def test_a_refusal_comes_back_as_it_is(apart: Apart, generator: Generator) -> None:
@@ -82,12 +88,13 @@ def test_who_no_longer_waits_stops_the_engine(apart: Apart, streams: bool) -> No
 
 def test_a_model_that_cannot_be_loaded_is_said_here(policy_folder: str) -> None:
     with pytest.raises(BadInput, match="expected prompt_tokens \\+ response_tokens of at most"):
-        Apart(artefact("tuned", policy_folder), GENERATION.model_copy(update={"response_tokens": 5000}), 1)
+        Apart("tuned", served(policy_folder), GENERATION.model_copy(update={"response_tokens": 5000}), 1)
 
 
 @pytest.mark.slow
 def test_its_death_is_told_to_who_waits_and_to_who_asks_how_it_is(policy_folder: str) -> None:
-    apart = Apart(artefact("tuned", policy_folder), GENERATION, 1)
+    deaths: list[str] = []
+    apart = Apart("tuned", served(policy_folder), GENERATION, 1, on_death=lambda: deaths.append("tuned"))
 
     async def die() -> None:
         waiting = asyncio.gather(*(apart.complete(ORDER) for _ in range(3)), return_exceptions=True)
@@ -103,7 +110,8 @@ def test_its_death_is_told_to_who_waits_and_to_who_asks_how_it_is(policy_folder:
 
     try:
         asyncio.run(die())
-        assert apart.is_idle()
+        assert deaths == ["tuned"]
+        assert not apart.calls
     finally:
         apart.close()
 
@@ -123,9 +131,9 @@ def test_one_that_stands_still_is_not_well(apart: Apart) -> None:
 def test_its_process_ends_with_the_one_that_asked_for_it(policy_folder: str) -> None:
     """However that ends: here a child of this process, which is killed."""
     program = (
-        "import sys, time; from serve.apart import Apart; from serve.artefact import artefact; "
-        "from serve.generation import Generation; "
-        f"apart = Apart(artefact('tuned', sys.argv[1]), Generation(**{GENERATION.model_dump()!r}), 1); "
+        "import sys, time; from serve.apart import Apart; from serve.generation import Generation; "
+        "from tests.serve.test_apart import served; "
+        f"apart = Apart('tuned', served(sys.argv[1]), Generation(**{GENERATION.model_dump()!r}), 1); "
         "print(apart.process.pid, flush=True); time.sleep(600)"
     )
     holder = subprocess.Popen([sys.executable, "-c", program, policy_folder], stdout=subprocess.PIPE, text=True)

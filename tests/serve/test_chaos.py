@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from itertools import pairwise
 
+import psutil
 import pytest
 from urllib3 import PoolManager
 from urllib3.exceptions import HTTPError
@@ -84,6 +85,25 @@ def test_a_replica_that_stands_still_is_replaced(server: Server) -> None:
     crowd.check_texts()
     assert not crowd.failed
     assert replaced <= 15
+
+
+def test_an_engine_that_dies_takes_its_replica_along_and_nobody_misses_them(server: Server) -> None:
+    victim = server.processes("replica", "tuned")[0]
+    (engine,) = [
+        each for each in psutil.Process(victim["pid"]).children() if "serve.apart_main" in " ".join(each.cmdline())
+    ]
+    with Crowd(server.url) as crowd:
+        time.sleep(1)
+        engine.kill()
+        begin = time.monotonic()
+        alive = [victim["id"]]
+        while victim["id"] in alive or len(alive) < 2:
+            assert time.monotonic() - begin < 120
+            time.sleep(0.1)
+            alive = [each["id"] for each in server.processes("replica", "tuned")]
+    print(f"engine killed: replaced after {time.monotonic() - begin:.1f} s; {crowd.told()}")
+    crowd.check_texts()
+    assert not crowd.failed
 
 
 @in_seconds
