@@ -19,7 +19,7 @@ from serve.orders import Refusal
 
 COMMON = {
     "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",  # fewer threads on a request's way
-    "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",  # a dead front is noticed within seconds
+    "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "0.5",  # three times in a row, and a dead front is replaced
     "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "2",
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "2",  # of a replica of the doors that is to end; 30 by default
 }
