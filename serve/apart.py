@@ -6,6 +6,7 @@ Calls and answers cross a pair of sockets, which nobody else has, as pickles. Th
 import asyncio
 import os
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -24,7 +25,8 @@ from serve.versions import Versions
 
 START_S = 600.0  # that a model may take to load
 LOOK_S = 1.5  # in which one that is well says so; Ray Serve's own patience is half a second longer
-END_S = 10.0
+END_S = 1.0  # in which its process must end, before it is killed; Ray Serve gives a replica two seconds
+SEND_S = 1.0  # one that takes no calls for so long is as good as dead
 
 
 @dataclass
@@ -59,7 +61,8 @@ class Apart:
         self.calls: dict[int, Call] = {}
         self.numbers, self.is_closed = count(), False
         self.writing = threading.Lock()
-        ours, theirs = socket.socketpair()
+        self.line, theirs = socket.socketpair()
+        self.line.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", int(SEND_S), 0))
         with theirs:
             self.process = subprocess.Popen(  # noqa: S603
                 [sys.executable, "-m", "serve.apart_main", str(theirs.fileno())],
@@ -67,7 +70,7 @@ class Apart:
                 stdin=subprocess.DEVNULL,
                 env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
             )
-        self.wire = Connection(ours.detach())
+        self.wire = Connection(os.dup(self.line.fileno()))
         try:
             self.wire.send((name, versions, config, threads))
             self._begin()
@@ -106,13 +109,9 @@ class Apart:
 
     def close(self) -> None:
         self.is_closed = True
-        with self.writing:  # the process ends when it has nobody to hear
-            self.wire.close()
-        try:
-            self.process.wait(END_S)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        self._hang_up()
+        self._end()
+        self.line.close()
 
     def _begin(self) -> None:
         """Wait for the model to be loaded."""
@@ -147,20 +146,41 @@ class Apart:
             try:
                 self.wire.send((number, method, arguments))
             except OSError:
+                self._hang_up()  # a part of the message may have gone: nothing after it would be understood
                 return False
         return True
+
+    def _hang_up(self) -> None:
+        """Nothing more is said or heard, by whoever is about to: the process ends when it notices."""
+        with suppress(OSError):  # it has hung up itself
+            self.line.shutdown(socket.SHUT_RDWR)
 
     def _hear(self) -> None:
         """What the process says, until it or this is over. Runs in a thread of its own."""
         try:
-            while True:
-                number, value = self.wire.recv()
-                self._tell(number, value)
-        except (EOFError, OSError):
+            with self.wire, suppress(EOFError, OSError):
+                while True:
+                    number, value = self.wire.recv()
+                    self._tell(number, value)
+        finally:
+            self._hang_up()
             if not self.is_closed:
-                self.on_death()
+                self._mourn()
             for number in list(self.calls):
                 self._tell(number, self._gone())
+
+    def _end(self) -> None:
+        """Of the process, which has nobody to hear."""
+        try:
+            self.process.wait(END_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+    def _mourn(self) -> None:
+        self._end()
+        print(f"{self.name}: the engine's process ended with {self.process.returncode}", file=sys.stderr, flush=True)
+        self.on_death()
 
     def _tell(self, number: int, value: Any) -> None:
         if call := self.calls.get(number):

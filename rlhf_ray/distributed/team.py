@@ -83,7 +83,7 @@ class RayTeam(Team):
     """Workers are actors. Number i of a role sits on seat i; where nobody learns, all seats speak and judge.
 
     Those who take turns on a CPU's seat are one actor, in PPO where a learner is among them. Learners that improve
-    while others speak sit on the seats behind those; where there are none they take turns, too.
+    while others speak sit on the seats behind those; where there are none, they take turns, too, if each seat has one.
     """
 
     def __init__(self, config: RunConfig, cluster: Cluster, seats: Seats, learns: bool) -> None:
@@ -91,10 +91,12 @@ class RayTeam(Team):
         self.cluster = cluster
         self.seats = seats
         self.samplers, self.scorers = (cluster.samplers, cluster.scorers) if learns else (seats.count, seats.count)
-        self.learns = learns
-        sits_alone = learns and 0 not in seats.learning  # on the first seat somebody speaks
+        self.learns, ahead = learns, learns and bool(config.ppo.lead)
+        meanwhile = ahead and len(seats.learning) < seats.count  # somebody speaks where nobody learns
         # What has devices, or hears weights while another sends them, needs a process of its own.
-        takes_turns = not (sits_alone or cluster.gpus_each or cluster.weights == "collective")
+        takes_turns = not (meanwhile or cluster.gpus_each or cluster.weights == "collective")
+        # A learner's call may then come behind those of the next rollout.
+        self.patience_s = cluster.deadline_s * (ROLES if ahead and takes_turns else 1)
         sharing = seats.learning if learns else range(seats.count)
         self.colocated: dict[int, Any] = dict.fromkeys(sharing) if takes_turns else {}
         self.actors: list[Any] = []
@@ -122,7 +124,7 @@ class RayTeam(Team):
         actors = self._hire(self.seats.learning, Learner, *arguments, restarts=0)
         if len(actors) > 1:
             self.introduce(actors, self.cluster.deadline_s)
-        how = (c.learning.minibatch, self.cluster.deadline_s, self.cluster.shard, self.broadcast)
+        how = (c.learning.minibatch, self.patience_s, self.cluster.shard, self.broadcast)
         return LearnerGroup(actors, *how)
 
     @staticmethod

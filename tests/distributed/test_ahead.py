@@ -150,7 +150,13 @@ def test_where_nobody_learns_all_seats_speak(policy_folder):
         assert len(team.sampler(policy_folder).actors) == 2
 
 
-def test_where_there_is_no_room_the_first_seat_takes_turns_in_one_process_with_the_same_bits(new_rehearsal, alone):
+@pytest.mark.parametrize(
+    ("cluster", "shared"),
+    [({"threads_each": 4}, [{0, 1, 2}]), ({"samplers": 4}, [{0}, {1}, {2}, {3}, {4}, {5}])],
+    ids=["a learner on every seat", "seats without a learner"],
+)
+def test_where_there_is_no_room_they_take_turns_unless_others_speak_meanwhile(new_rehearsal, alone, cluster, shared):
+    """By their numbers, samplers first and the learner last: who shares a process."""
     rehearsal, processes = new_rehearsal(), []
 
     def ask(workers: tuple[Any, Any, Any]) -> tuple[Any, Any, Any]:
@@ -159,10 +165,12 @@ def test_where_there_is_no_room_the_first_seat_takes_turns_in_one_process_with_t
         return workers
 
     rehearsal.change = ask
-    assert rehearsal.run(config_of(samplers=4)) == alone
-    *samplers, scorer, learner = processes
-    assert samplers[0] == scorer == learner
-    assert len(set(samplers)) == 4
+    said = rehearsal.run(config_of(**cluster))
+    found = [{place for place, other in enumerate(processes) if other == one} for one in dict.fromkeys(processes)]
+    assert found == shared
+    if cluster.get("threads_each", 1) == 1:  # sums over several threads are not the same bits
+        assert said == alone
+    assert [metrics["rollout/lag"] for metrics in said.values()] == [0, 1, 1, 1]
 
 
 def test_that_they_have_no_room_together_either_is_said_before_anything_starts():

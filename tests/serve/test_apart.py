@@ -5,9 +5,11 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import psutil
 import pytest
@@ -152,3 +154,35 @@ def test_who_only_holds_it_imports_no_model() -> None:
     program = "import sys, serve.generator_replica; print(*{'torch', 'transformers'} & set(sys.modules))"
     told = subprocess.run([sys.executable, "-W", "ignore", "-c", program], capture_output=True, text=True, check=True)
     assert not told.stdout.strip()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("state", ["well", "stopped"])
+def test_to_close_it_takes_no_time(policy_folder: str, state: str) -> None:
+    apart = Apart("tuned", served(policy_folder), GENERATION, 1, on_death=lambda: pytest.fail("it was closed"))
+    if state == "stopped":
+        os.kill(apart.process.pid, signal.SIGSTOP)
+    begin = time.monotonic()
+    apart.close()
+    assert time.monotonic() - begin < 2
+    assert apart.process.returncode == (0 if state == "well" else -signal.SIGKILL)
+
+
+@pytest.mark.slow
+def test_one_that_takes_no_calls_is_given_up(policy_folder: str) -> None:
+    died = threading.Event()
+    apart = Apart("tuned", served(policy_folder), GENERATION, 1, on_death=died.set)
+    os.kill(apart.process.pid, signal.SIGSTOP)
+
+    async def flood() -> list[Any]:
+        return await asyncio.gather(
+            *(apart.complete(replace(ORDER, prompt="x" * 60_000)) for _ in range(50)), return_exceptions=True
+        )
+
+    try:
+        begin = time.monotonic()
+        assert {str(error) for error in asyncio.run(flood())} == {"tuned: its process has ended"}
+        assert time.monotonic() - begin < 10
+        assert died.wait(10)
+    finally:
+        apart.close()
