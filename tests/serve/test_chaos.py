@@ -9,6 +9,7 @@ import signal
 import time
 from collections.abc import Iterator
 from itertools import pairwise
+from typing import Any
 
 import psutil
 import pytest
@@ -48,6 +49,16 @@ def whole(server: Server) -> None:
     time.sleep(2)
 
 
+def until_replaced(server: Server, victim: dict[str, Any], deadline_s: float = 120) -> float:
+    """Seconds until another of the tuned model's two replicas is there in its place."""
+    begin, alive = time.monotonic(), [victim["id"]]
+    while victim["id"] in alive or len(alive) < 2:
+        assert time.monotonic() - begin < deadline_s
+        time.sleep(0.1)
+        alive = [each["id"] for each in server.processes("replica", victim["name"])]
+    return time.monotonic() - begin
+
+
 @in_seconds
 @pytest.mark.parametrize("tries", [1, 4])
 def test_replicas_are_killed_one_after_the_other(server: Server, tries: int) -> None:
@@ -74,13 +85,7 @@ def test_a_replica_that_stands_still_is_replaced(server: Server) -> None:
     with Crowd(server.url) as crowd:
         time.sleep(1)
         server.signal(victim, signal.SIGSTOP)
-        begin = time.monotonic()
-        alive = [victim["id"]]
-        while victim["id"] in alive or len(alive) < 2:
-            assert time.monotonic() - begin < 60
-            time.sleep(0.1)
-            alive = [each["id"] for each in server.processes("replica", "tuned")]
-        replaced = time.monotonic() - begin
+        replaced = until_replaced(server, victim, deadline_s=60)
     print(f"replica stopped: replaced after {replaced:.1f} s; {crowd.told()}")
     crowd.check_texts()
     assert not crowd.failed
@@ -95,13 +100,8 @@ def test_an_engine_that_dies_takes_its_replica_along_and_nobody_misses_them(serv
     with Crowd(server.url) as crowd:
         time.sleep(1)
         engine.kill()
-        begin = time.monotonic()
-        alive = [victim["id"]]
-        while victim["id"] in alive or len(alive) < 2:
-            assert time.monotonic() - begin < 120
-            time.sleep(0.1)
-            alive = [each["id"] for each in server.processes("replica", "tuned")]
-    print(f"engine killed: replaced after {time.monotonic() - begin:.1f} s; {crowd.told()}")
+        replaced = until_replaced(server, victim)
+    print(f"engine killed: replaced after {replaced:.1f} s; {crowd.told()}")
     crowd.check_texts()
     assert not crowd.failed
 
