@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from time import monotonic
 from typing import Generic, Protocol, TypeVar
+from weakref import WeakSet
 
 from serve.artefact import Artefact
 
@@ -32,6 +33,7 @@ class Shelf(Generic[Kind]):
         self.held: dict[str, Kind] = {}
         self.asked: dict[str, float] = {}  # when
         self._coming: dict[str, asyncio.Task[Kind]] = {}
+        self._leaving: WeakSet[Kind] = WeakSet()  # let go of, and still in memory
 
     def put(self, model: Artefact) -> None:
         """Load this version here and now. Raises what the loading raises."""
@@ -54,8 +56,13 @@ class Shelf(Generic[Kind]):
         for digest, held in list(self.held.items()):
             if digest not in digests and self.asked[digest] <= late and held.is_idle():
                 del self.held[digest], self.asked[digest]
+                self._leaving.add(held)
                 await asyncio.to_thread(held.close)
-        gc.collect()  # a loaded model is a circle
+            del held
+        if (
+            self._leaving
+        ):  # a loaded model is a circle; to look for one takes a fifth of a second, in which nobody speaks
+            gc.collect()
 
     def close(self) -> None:
         for held in self.held.values():
