@@ -218,9 +218,9 @@ def memory(server: psutil.Process) -> dict[str, int]:
     sizes = {}
     for process in server.children(recursive=True):
         words = " ".join(process.cmdline())
-        title = (
-            "ray::a generator" if "serve.apart_main" in words else words.split(".")[0].strip()
-        )  # Ray appends a method
+        title = words.split(".")[0].strip()  # Ray appends the method that runs
+        if "serve.apart_main" in words:
+            title = "ray::a generator"
         if process.name() == "haproxy" or title.startswith(("ray::Serve", "ray::Proxy", "ray::HAProxy", "ray::a ")):
             sizes[title.removeprefix("ray::") if title.startswith("ray::") else "haproxy"] = process.memory_info().rss
     return sizes
