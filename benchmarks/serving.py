@@ -71,10 +71,10 @@ class Load:
         return Load(self.wall_s + other.wall_s, self.tokens + other.tokens, answered, refused)
 
 
-def engine_alone(generation: Generation, clients: int, requests: int, tokens: int) -> Load:
+def engine_alone(clients: int, requests: int, tokens: int) -> Load:
     """The engine with as many orders under way as there are clients, in this process and thread count."""
     torch.set_num_threads(1)
-    engine, prompt = Engine("shipped", generation), []
+    engine, prompt = Engine("shipped", GENERATION), []
     prompt = engine.tokenizer(PROMPT)["input_ids"]
     over, begun, said, times = threading.Event(), {}, 0, []
     left = iter(range(requests))
@@ -178,7 +178,7 @@ def in_turn(url: str, what: str) -> tuple[list[list[str]], Load]:
     closed(url, CLIENTS, REQUESTS)  # the first requests open connections and warm the model
     alone, asked = [], []
     for _ in range(ROUNDS):
-        alone.append(engine_alone(GENERATION, CLIENTS, REQUESTS, TOKENS))
+        alone.append(engine_alone(CLIENTS, REQUESTS, TOKENS))
         asked.append(closed(url, CLIENTS, REQUESTS))
     shares = [each.speed / most.speed for each, most in zip(asked, alone, strict=True)]
     told = f"{np.median(shares):.0%} ({min(shares):.0%}–{max(shares):.0%})"
@@ -189,8 +189,8 @@ def in_turn(url: str, what: str) -> tuple[list[list[str]], Load]:
 def without_ledger(url: str, server: psutil.Process) -> Tables:
     rows = [
         *in_turn(url, "HTTP")[0],
-        engine_alone(GENERATION, 1, 20, TOKENS).cells("engine alone, one at a time"),
-        engine_alone(GENERATION, 1, 100, 1).cells("engine alone, one at a time, 1 token"),
+        engine_alone(1, 20, TOKENS).cells("engine alone, one at a time"),
+        engine_alone(1, 100, 1).cells("engine alone, one at a time, 1 token"),
         pinged(url, 200).cells("HTTP alone (/healthz), one at a time"),
         closed(url, 1, 200, max_tokens=1).cells("HTTP, one at a time, 1 token"),
     ]

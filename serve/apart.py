@@ -99,11 +99,11 @@ class Apart:
         """What is wrong with a version that is to be served; empty where nothing is, and then it is at hand."""
         return await self._ask("rehearse", model, rollouts)
 
-    async def check_health(self) -> None:
+    async def check_health(self) -> Load:
         """Raises RuntimeError where the engine has died or stands still, and so where the process does."""
         try:
             async with asyncio.timeout(LOOK_S):
-                await self._ask("check_health")
+                return await self._ask("check_health")
         except TimeoutError:
             raise RuntimeError(f"{self.name}: its process says nothing") from None
 

@@ -1,12 +1,13 @@
 """The engine: a thread that lets rows join and leave a batch at every token.
 
-Each step: let go of those who no longer listen; admit those who wait, in their order, as slots are free; let all slots
-say one token; hand out what came of it, in one parcel.
+Each step: let go of those who no longer listen; let all slots say one token; hand out what came of it, in one parcel;
+admit those who wait, in their order, as slots are free, and hand out what they say first.
 """
 
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from math import isfinite
 from time import monotonic
 from typing import Any
@@ -109,12 +110,18 @@ class Engine:
             return not self._closed
 
     def _step(self) -> None:
-        parcel: Parcel = []
         self._forget()
         if self.rows:
             rows = list(self.rows.values())
-            self._hear(rows, self.slots.say(self.last), parcel, at=[row.slot for row in rows])
-        self._admit(parcel)
+            with self._handing_out() as parcel:
+                self._hear(rows, self.slots.say(self.last), parcel, at=[row.slot for row in rows])
+        with self._handing_out() as parcel:  # whoever was answered asks again while these prompts are read
+            self._admit(parcel)
+
+    @contextmanager
+    def _handing_out(self) -> Iterator[Parcel]:
+        parcel: Parcel = []
+        yield parcel
         if parcel:
             self.deliver(parcel)
 

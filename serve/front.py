@@ -22,6 +22,7 @@ COMMON = {
     "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "0.5",  # three times in a row, and a dead front is replaced
     "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "2",
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "2",  # of a replica of the doors that is to end; 30 by default
+    "RAY_kill_worker_timeout_milliseconds": "1000",  # that one which stands still has to end by itself; 5 s by default
 }
 PORTS = ("RAY_SERVE_FALLBACK_PROXY_HTTP_PORT", "RAY_SERVE_HAPROXY_METRICS_PORT", "RAY_SERVE_HAPROXY_STATS_PORT")
 ENDING_S = 20.0  # that whatever a killed server leaves may take to end, on a machine that has more to do

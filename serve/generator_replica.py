@@ -37,8 +37,7 @@ class GeneratorReplica:
 
     async def check_health(self) -> None:
         """Raises RuntimeError where the engine has died or stands still, and so where its process does."""
-        await self.generators.check_health()
-        self.speech.look(await self.generators.load())
+        self.speech.look(await self.generators.check_health())
 
     def __del__(self) -> None:
         if generators := getattr(self, "generators", None):  # where it could be made

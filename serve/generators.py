@@ -51,11 +51,13 @@ class Generators:
             await self.shelf.keep(self.about().digest, linger_s=0)
         return found[0]
 
-    async def check_health(self) -> None:
+    async def check_health(self) -> Load:
         """Raises RuntimeError where the engine has died or stands still. Versions that nobody needs are let go."""
         if served := self.shelf.held.get(self.about().digest):
             served.check_health()
+        load = await self.load()
         await self.shelf.keep(self.about().digest)
+        return load
 
     def close(self) -> None:
         self.shelf.close()

@@ -1,5 +1,6 @@
 """The whole way: `python -m jobs.serve` on loopback, Ray Serve's processes, OpenAI's own client and ours."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -136,3 +137,15 @@ def test_haproxy_hands_http_on_and_listens_on_this_machine_alone(url: str) -> No
     (ours,) = [listeners for listeners in fronts if ("127.0.0.1", port) in listeners]
     assert len(ours) == 3
     assert {listener.ip for listener in ours} == {"127.0.0.1"}
+
+
+def test_nobody_who_wakes_up_interrupts_an_engine(url: str) -> None:
+    if not hasattr(os, "SCHED_BATCH"):
+        pytest.skip("Linux alone has processes that do not interrupt others")
+    told = {process.pid: " ".join(process.cmdline()) for process in psutil.Process().children(recursive=True)}
+    engines = {pid for pid, words in told.items() if "serve.apart_main" in words}
+    others = {pid for pid, words in told.items() if "jobs.serve" in words or words.startswith("ray::ServeReplica")}
+    assert len(engines) >= 2
+    assert len(others) >= 4
+    for pids, policy in ((engines, os.SCHED_OTHER), (others, os.SCHED_BATCH)):
+        assert {os.sched_getscheduler(pid) for pid in pids} == {policy}
