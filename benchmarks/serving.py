@@ -38,7 +38,7 @@ from serve.orders import Order
 
 ROOT = Path(__file__).parent.parent
 PROMPT = "Provide a Root Cause Analysis for the recent API latency spike.\n"
-CLIENTS, TOKENS, REQUESTS, ROUNDS = 32, 64, 320, 5
+CLIENTS, TOKENS, REQUESTS, ROUNDS = 32, 64, 320, 9
 GENERATION = Generation(slots=CLIENTS, prompt_tokens=80, response_tokens=80, queue=CLIENTS // 2)
 ASK = {"prompt": PROMPT, "max_tokens": TOKENS}
 STREAM = {"stream": True, "stream_options": {"include_usage": True}}
