@@ -16,7 +16,7 @@ from jobs.door import was_help_asked
 from jobs.ending import guarded
 from serve.file import read
 from serve.front import check_free, settings
-from serve.turns import wait_for_turns
+from serve.scheduling import interrupt_nobody
 
 USAGE = "python -m jobs.serve CONFIG"
 START_S = 600  # that the models may take to load; Ray itself would give up after 60
@@ -34,7 +34,7 @@ def main() -> None:
     with TemporaryDirectory(prefix="rlhf_ray-") as folder:
         for name, value in settings(Path(folder)).items():
             os.environ.setdefault(name, value)
-        wait_for_turns()
+        interrupt_nobody()
         connect()
         client = serve_start(http_options=options.model_dump(), proxy_location=schema.proxy_location)
         client.deploy_apps(schema)

@@ -25,7 +25,7 @@ from serve.versions import Versions
 
 START_S = 600.0  # that a model may take to load
 LOOK_S = 1.5  # in which one that is well says so; Ray Serve's own patience is half a second longer
-END_S = 1.0  # in which its process must end, before it is killed; Ray Serve gives a replica two seconds
+END_S = 0.5  # in which its process must end, before it is killed; Ray gives a replica one second in all
 SEND_S = 1.0  # one that takes no calls for so long is as good as dead
 
 
@@ -61,7 +61,7 @@ class Apart:
         self.calls: dict[int, Call] = {}
         self.numbers, self.is_closed = count(), False
         self.writing = threading.Lock()
-        self.line, theirs = socket.socketpair()
+        self.line, theirs = socket.socketpair()  # what `wire` speaks over, too: this end of it can be hung up
         self.line.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", int(SEND_S), 0))
         with theirs:
             self.process = subprocess.Popen(  # noqa: S603

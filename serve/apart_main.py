@@ -12,12 +12,12 @@ import torch
 from rlhf_ray.config import BadInput
 
 from serve.generators import Generators
-from serve.turns import take_turns
+from serve.scheduling import interrupt_as_usual
 
 
 def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's is for whoever started this
-    take_turns()
+    interrupt_as_usual()
     wire = Connection(int(sys.argv[1]))
     name, versions, config, threads = wire.recv()
     torch.set_num_threads(threads)

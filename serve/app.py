@@ -80,6 +80,7 @@ def build(args: dict[str, JsonValue]) -> Application:
         ledger=ledger,
         compactor=compactor,
         timeout_s=config.timeout_s,
+        most_samples=config.generation.room,
     )
 
 

@@ -10,10 +10,10 @@ from typing import Any, Protocol
 from rlhf_ray.feedback.completion_ids import CompletionIds
 from rlhf_ray.seeds import derive
 
-from serve import answers, errors
+from serve import answers
 from serve.answers import Header
 from serve.artefact import REWARD, Artefact
-from serve.errors import granted
+from serve.errors import Refused, granted
 from serve.events import Events
 from serve.keeping import Given, Keeper
 from serve.orders import Answer, Load, Order, Refusal, Said
@@ -42,9 +42,9 @@ class Judge(Protocol):
 class Completions:
     """`speakers` by name, the default first. Without a `judge` there is no best_of, without a `keeper` nothing is kept.
 
-    `versions` says what is served: a request ends with the version that it began with. Those that name no model are
-    shared out by `split`, or else the default's. `key` is always the client's idempotency key, or empty. Everything
-    raises Refused.
+    A request may ask for `most_samples`: more would never find room together. `versions` says what is served: a request
+    ends with the version that it began with. Those that name no model are shared out by `split`, or else the default's.
+    `key` is always the client's idempotency key, or empty. Everything raises Refused.
     """
 
     def __init__(
@@ -56,14 +56,15 @@ class Completions:
         *,
         versions: Versions,
         split: Mapping[str, float],
+        most_samples: int,
     ) -> None:
         self.speakers, self.judge, self.ids, self.keeper = speakers, judge, ids, keeper
-        self.versions, self.split = versions, split
+        self.versions, self.split, self.most_samples = versions, split, most_samples
 
     async def answer(self, body: CompletionBody | ChatBody, person: str, key: str) -> dict[str, Any]:
         """The whole answer."""
         mark, seed = identity(body.seed, person, key, body.model_dump_json() if key else "")
-        arm, orders, chat = self.arm(body.model, person), orders_of(body, seed), isinstance(body, ChatBody)
+        arm, orders, chat = self.arm(body.model, person), self.orders(body, seed), isinstance(body, ChatBody)
         said = await self.said(arm, orders)
         given = [
             each
@@ -79,7 +80,7 @@ class Completions:
     async def begin(self, body: CompletionBody | ChatBody, person: str, key: str) -> AsyncIterator[str]:
         """The answer as server-sent events. Nothing is refused after the first of them."""
         mark, seed = identity(body.seed, person, key, body.model_dump_json() if key else "")
-        arm, (order,) = self.arm(body.model, person), orders_of(body, seed)
+        arm, (order,) = self.arm(body.model, person), self.orders(body, seed)
         pieces = self.speakers[arm].stream(replace(order, model=self.versions.now()[arm]))
         first = granted(await anext(pieces))
         none = replace(first, said=[Said(sample) for sample in range(order.samples)])
@@ -91,13 +92,31 @@ class Completions:
         """Who answers this person."""
         name = model or (arm_of(person, self.split) if self.split else next(iter(self.speakers)))
         if name not in self.speakers:
-            raise errors.Refused(Refusal(404, f"expected one of the models {', '.join(self.speakers)}", "model"))
+            raise Refused(Refusal(404, f"expected one of the models {', '.join(self.speakers)}", "model"))
         return name
 
+    def orders(self, body: CompletionBody | ChatBody, seed: int) -> list[Order]:
+        """What is asked, if it can be answered at all."""
+        orders = orders_of(body, seed)
+        if sum(order.samples for order in orders) > self.most_samples:
+            raise Refused(Refusal(400, f"expected at most {self.most_samples} samples of all prompts, got more", "n"))
+        if not self.judge and any(order.samples > (body.n or 1) for order in orders):
+            raise Refused(Refusal(400, "no reward model is served that could rank", "best_of"))
+        return orders
+
     async def said(self, arm: str, orders: Sequence[Order]) -> list[Answer]:
+        """To all orders. Where one is refused, nobody waits for the others."""
         speaker, model = self.speakers[arm], self.versions.now()[arm]
-        asked = (speaker.complete(replace(order, model=model)) for order in orders)
-        return [granted(each) for each in await asyncio.gather(*asked)]
+
+        async def one(order: Order) -> Answer:
+            return granted(await speaker.complete(replace(order, model=model)))
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(one(order)) for order in orders]
+        except ExceptionGroup as failed:
+            raise failed.exceptions[0] from None
+        return [task.result() for task in tasks]
 
     def given(self, arm: str, order: Order, answer: Answer, mark: str) -> list[Given]:
         """What was said, under names that follow from the mark, the model and the place among the samples."""
@@ -112,10 +131,8 @@ class Completions:
 
     async def _best(self, given: list[Given], count: int) -> list[Given]:
         """The best by the reward model, the best first; all of them where no more were drawn than are asked."""
-        if len(given) == count:
+        if len(given) == count or not self.judge:
             return given
-        if not self.judge:
-            raise errors.Refused(Refusal(400, "no reward model is served that could rank", "best_of"))
         pairs = [Pair(each.order.asked, each.said.text) for each in given]
         verdicts = await self.judge.judge(self.versions.now()[REWARD], pairs)
         ranked = sorted(zip(map(granted, verdicts), given, strict=True), key=lambda each: -each[0].score)

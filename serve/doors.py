@@ -54,17 +54,19 @@ def doors(
     keys: Keys | None,
     ledger: Ledger | None,
     timeout_s: float,
+    most_samples: int,
     count: Count,
 ) -> ASGIApp:
     """The application, behind its gate. `versions` says what each of the speakers and the judge is now.
 
-    Without a `ledger` nothing is kept, no votes are taken, and there are no pages.
+    A request has `timeout_s`, and may ask for `most_samples`: more would never find room together. Without a `ledger`
+    nothing is kept, no votes are taken, and there are no pages.
     """
     app = FastAPI(title="rlhf_ray", docs_url=None, redoc_url=None, openapi_url="/openapi.json")
     secret = read_secret(ledger.folder) if ledger else bytes(32)
     ids, latency, visitors = CompletionIds(secret), Latency(), Visitors(secret) if ledger else None
     keeper = Keeper(ledger, ids) if ledger else None
-    completions = Completions(speakers, judge, ids, keeper, versions=versions, split=split)
+    completions = Completions(speakers, judge, ids, keeper, versions=versions, split=split, most_samples=most_samples)
     _speak(app, completions)
     _vote(app, Feedback(keeper, judge, versions) if keeper else None)
     if ledger and visitors:
@@ -202,11 +204,13 @@ def _govern(app: FastAPI, govern: Government) -> None:
 
 
 def _watch(app: FastAPI, is_ready: Callable[[], Awaitable[bool]]) -> None:
+    @app.head("/healthz", include_in_schema=False)
     @app.get("/healthz")
     async def healthz() -> Response:
         """This process answers."""
         return JSONResponse({"status": "ok"})
 
+    @app.head("/readyz", include_in_schema=False)
     @app.get("/readyz")
     async def readyz() -> Response:
         """Every model answers."""

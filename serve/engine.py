@@ -60,7 +60,8 @@ class Engine:
 
     @property
     def rows_waiting(self) -> int:
-        return sum(ticket.order.samples for ticket in list(self.waiting))
+        """Of those who still listen."""
+        return sum(ticket.order.samples for ticket in list(self.waiting) if not ticket.cancelled)
 
     def submit(self, order: Order, prompt: list[int], receive: Callable, *, streams: bool = False) -> Ticket:
         """Begin an order. `receive(ticket, said)` gets all samples at the end, or, where it streams, what is fresh.
@@ -120,10 +121,13 @@ class Engine:
 
     @contextmanager
     def _handing_out(self) -> Iterator[Parcel]:
+        """Whatever is in the parcel in the end, though the step has failed."""
         parcel: Parcel = []
-        yield parcel
-        if parcel:
-            self.deliver(parcel)
+        try:
+            yield parcel
+        finally:
+            if parcel:
+                self.deliver(parcel)
 
     def _forget(self) -> None:
         """Let go of those who no longer listen."""
@@ -138,10 +142,11 @@ class Engine:
                     self.waiting.popleft()
                 if not self.waiting or self.waiting[0].order.samples > len(self.free):
                     return
-                ticket = self.waiting.popleft()
+                ticket = self.waiting[0]
                 slots = [self.free.pop() for _ in range(ticket.order.samples)]
-            rows = [Row(ticket, sample, slot, self.tokenizer) for sample, slot in enumerate(slots)]
-            self.rows |= {row.slot: row for row in rows}
+                rows = [Row(ticket, sample, slot, self.tokenizer) for sample, slot in enumerate(slots)]
+                self.rows |= {row.slot: row for row in rows}
+                self.waiting.popleft()
             logits = self.slots.read(slots, ticket.prompt).expand(len(rows), -1)
             self._hear(rows, logits, parcel, at=list(range(len(rows))))
 
@@ -164,9 +169,10 @@ class Engine:
         for row, place in zip(rows, at, strict=True):
             if row.ticket.order.alternatives is not None:
                 self._spell(row, tokens[place], logits[place])
-            if row.hear(tokens[place], logprobs[place], self.ends):
-                self._release(row)
+            is_last = row.hear(tokens[place], logprobs[place], self.ends)
             self._tell(row, parcel)
+            if is_last:
+                self._release(row)
 
     def _spell(self, row: Row, token: int, logits: torch.Tensor) -> None:
         """Name the token that was drawn from these logits, and the likeliest ones."""

@@ -10,6 +10,11 @@ from serve.orders import Refusal
 
 KINDS = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 LONGEST = 400  # characters of a message
+OPENAIS = {  # fields of OpenAI's bodies that are not served
+    *("echo", "suffix", "logit_bias", "presence_penalty", "frequency_penalty", "tools", "tool_choice", "functions"),
+    *("function_call", "response_format", "parallel_tool_calls", "service_tier", "store", "metadata", "modalities"),
+    *("reasoning_effort", "audio", "prediction"),
+}
 
 
 class Refused(Exception):
@@ -41,12 +46,18 @@ def answer(refusal: Refusal) -> JSONResponse:
 
 
 def mistake(error: ValidationError) -> Refusal:
-    """The first thing that is wrong with a body. Only names of ours are repeated, never one that a client made up."""
-    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    """The first thing that is wrong with a body. Only known names are repeated, never one that a client made up."""
+    found = error.errors(include_url=False, include_input=False, include_context=False)
+    same = [each for each in found if each["loc"][:1] == found[0]["loc"][:1]]  # what each form of a field finds wrong
+    first = max(same, key=lambda each: len(each["loc"]))  # the form that came nearest
     if first["type"] == "json_invalid":
         return Refusal(400, "expected a body of valid JSON")
-    unknown = first["type"] == "extra_forbidden"
-    path = first["loc"][:-1] if unknown else first["loc"]
-    field = ".".join(map(str, path)) or None
-    message = "unknown field" if unknown else first["msg"].removeprefix("Value error, ")
+    path, message = first["loc"], first["msg"].removeprefix("Value error, ")
+    if first["type"] == "extra_forbidden":
+        is_openais = path[-1] in OPENAIS
+        path, message = (path, "not served") if is_openais else (path[:-1], "unknown field")
+    elif first["type"] == "string_pattern_mismatch":
+        message = "expected text without a NUL character"
+    named = [str(part) for part in path if isinstance(part, int) or part.isidentifier()]  # others are pydantic's own
+    field = ".".join(named) or None
     return Refusal(400, f"{field}: {message}" if field else message, field)

@@ -8,7 +8,7 @@ BELIEVED_S = 1.0  # as long as clients are told to wait
 
 
 class Fullness:
-    """Counts the samples under way. Where one more was too much, it is too much for a second, without a call."""
+    """Counts the samples under way. Where so many were too much, they are too much for a second, without a call."""
 
     def __init__(self) -> None:
         self.under_way = self.most = 0
@@ -19,14 +19,14 @@ class Fullness:
 
     @contextmanager
     def under(self, samples: int) -> Iterator[int]:
-        """While these samples are under way. Gives how many were before them."""
-        before = self.under_way
+        """While these samples are under way. Gives how many are so with them."""
         self.under_way += samples
+        together = self.under_way
         try:
-            yield before
+            yield together
         finally:
             self.under_way -= samples
 
-    def refused(self, before: int) -> None:
-        """More than those `before` were too many."""
-        self.most, self.until = before, monotonic() + BELIEVED_S
+    def refused(self, together: int) -> None:
+        """So many were too many: of an order for many samples that does not say that fewer would be."""
+        self.most, self.until = together - 1, monotonic() + BELIEVED_S

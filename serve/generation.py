@@ -15,5 +15,10 @@ class Generation(Config):
     device: str = Field("cpu", pattern=r"^(cpu|cuda(:\d+)?)$", description="Where the model computes.")
 
     @property
+    def room(self) -> int:
+        """Samples that may be under way at once."""
+        return self.slots + self.queue
+
+    @property
     def columns(self) -> int:
         return self.prompt_tokens + self.response_tokens

@@ -45,11 +45,13 @@ class Doors:
         ledger: str,
         compactor: DeploymentHandle | None,
         timeout_s: float,
+        most_samples: int,
     ) -> None:
         check_exposed(_get_global_client().http_config.host, keys)
         self.speakers = {name: Remote(handle) for name, handle in speakers.items()}
         self.judge = Remote(judge) if judge else None
-        self.versions, self.split, self.timeout_s = versions, split, timeout_s
+        self.versions, self.split = versions, split
+        self.timeout_s, self.most_samples = timeout_s, most_samples
         self.gold = gold
         self.promotion = Promotion(versions, Path(runs), promoted, self.rehearse, self.weigh)
         self.keys = None if keys == "none" else Keys.read(Path(keys))
@@ -72,6 +74,7 @@ class Doors:
             keys=self.keys,
             ledger=self.ledger,
             timeout_s=self.timeout_s,
+            most_samples=self.most_samples,
             count=Requests(),
         )
 

@@ -37,6 +37,7 @@ def add_pages(app: FastAPI, greet: Greet) -> None:
     files = {path.name: path.read_bytes() for path in sorted(FOLDER.iterdir()) if path.suffix in KINDS}
 
     def page(door: str, name: str) -> None:
+        @app.head(door, include_in_schema=False, name=name)
         @app.get(door, include_in_schema=False, name=name)
         async def show(request: Request) -> Response:
             answer = _answer(name, files[name], "no-store")

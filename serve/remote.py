@@ -41,9 +41,9 @@ class Remote:
     async def complete(self, order: Order) -> Answer | Refusal:
         if not self.fullness.has_room(order.samples):
             return BUSY
-        with self.fullness.under(order.samples) as before:
+        with self.fullness.under(order.samples) as together:
             answer = await self._ask(lambda: self.handle.complete.remote(order))
-        return self._noted(answer, before)
+        return self._noted(answer, together)
 
     async def judge(self, model: Artefact, pairs: Sequence[Pair]) -> Any:
         verdicts = await self._ask(lambda: self.handle.judge.remote(model, list(pairs)))
@@ -62,10 +62,10 @@ class Remote:
         if not self.fullness.has_room(order.samples):
             yield BUSY
             return
-        with self.fullness.under(order.samples) as before:
+        with self.fullness.under(order.samples) as together:
             async with aclosing(self._pieces(order)) as pieces:
                 async for answer in pieces:
-                    yield self._noted(answer, before)
+                    yield self._noted(answer, together)
 
     async def _pieces(self, order: Order) -> AsyncGenerator[Answer | Refusal, None]:
         heard = Heard()
@@ -86,9 +86,9 @@ class Remote:
                 break
         yield GONE
 
-    def _noted(self, answer: Any, before: int) -> Any:
+    def _noted(self, answer: Any, together: int) -> Any:
         if isinstance(answer, Refusal) and answer.status == 429:
-            self.fullness.refused(before)
+            self.fullness.refused(together)
         return answer
 
     async def _ask(self, call: Callable[[], Awaitable[Any]]) -> Any:

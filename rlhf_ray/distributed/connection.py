@@ -2,7 +2,9 @@
 
 import logging
 import os
+import signal
 import socket
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -37,10 +39,13 @@ def connect(runtime_env: dict[str, Any] | None = None) -> None:
         return
     check_address(os.environ.get("RAY_ADDRESS", ""))
     before = os.umask(0o077)  # the token and session files that Ray makes are nobody else's to read
+    polite = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(logging_level=logging.WARNING, log_to_driver=True, runtime_env=runtime_env)
     finally:
         os.umask(before)
+    if callable(polite) and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, polite)  # Ray put its own before it, which aborts the process three seconds later
 
 
 def check_address(address: str) -> None:

@@ -273,6 +273,33 @@ def test_a_polite_end_is_a_ctrl_c(call, tmp_path):
     assert "interrupted; what had been finished is kept" in said
 
 
+def test_a_polite_end_is_a_ctrl_c_also_while_ray_is_connected():
+    """Ray's own handler would abort the process in the middle of its end."""
+    code = """
+from time import sleep
+from jobs.ending import guarded
+from rlhf_ray.distributed.connection import connect
+
+def work():
+    connect()
+    print("connected", flush=True)
+    try:
+        sleep(60)
+    finally:
+        sleep(4)
+        print("in order", flush=True)
+
+guarded(work)
+"""
+    job = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert job.stdout.readline() == "connected\n"
+    job.terminate()
+    out, err = job.communicate(timeout=60)
+    assert job.returncode == INTERRUPTED, err
+    assert out == "in order\n"
+    assert err.endswith("interrupted; what had been finished is kept\n")
+
+
 def test_a_reward_model_of_another_vocabulary(call, tmp_path, model_folder, other_vocabulary_reward_folder):
     call(synthesize.STAGE, train_sft.STAGE)
 

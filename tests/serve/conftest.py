@@ -77,6 +77,7 @@ def opened(speakers: Any, judge: Any, versions: Versions, **more: Any) -> Any:
         return True
 
     settings = {"split": {}, "is_ready": ready, "keys": None, "ledger": None, "timeout_s": 60, "count": Counted()}
+    settings["most_samples"] = GENERATION.room
     return doors(speakers, judge, versions, **settings | more)
 
 

@@ -51,8 +51,10 @@ def models(policy: str, reward: str) -> dict[str, Any]:
 
 
 @contextmanager
-def served(folder: Path, config: dict[str, Any]) -> Iterator["subprocess.Popen[bytes]"]:
-    """A server that answers. It is ended as a person ends it, and must end in order, if it was not killed meanwhile."""
+def served(
+    folder: Path, config: dict[str, Any], end: signal.Signals = signal.SIGINT
+) -> Iterator["subprocess.Popen[bytes]"]:
+    """A server that answers. By default a person ends it, and it must end in order, if it was not killed meanwhile."""
     path = folder / "serve.yaml"
     path.write_text(yaml.safe_dump(config), encoding="utf-8")
     with open(folder / "log", "w", encoding="utf-8") as log:
@@ -73,5 +75,5 @@ def served(folder: Path, config: dict[str, Any]) -> Iterator["subprocess.Popen[b
             yield server
         finally:
             if server.poll() is None:
-                server.send_signal(signal.SIGINT)
+                server.send_signal(end)
                 assert server.wait(120) == 130, (folder / "log").read_text(encoding="utf-8")[-4000:]

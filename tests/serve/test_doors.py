@@ -10,7 +10,7 @@ import pytest
 from rlhf_ray.chat import as_prompt, plain_ids
 from rlhf_ray.config import BadInput
 from rlhf_ray.text import encode_pair
-from tests.serve.conftest import Counted, application, local
+from tests.serve.conftest import GENERATION, Counted, application, local
 
 from serve.gate import LARGEST_BODY
 from serve.keys import Keys, check_exposed, is_loopback, issue
@@ -189,6 +189,49 @@ def test_beyond_the_queue_a_request_is_sent_away_until_later(web, generator) -> 
         generator.engine.free = free
 
 
+def test_more_than_there_is_ever_room_for_is_a_mistake_and_not_a_matter_of_time(web) -> None:
+    most = GENERATION.room
+    assert complete(web, prompt=["a"] * (most // 2), max_tokens=1)["choices"]
+    answer = web.post("/v1/completions", json=ASK | {"prompt": ["a"] * (most // 2 + 1), "n": 2})
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "n")
+    assert str(most) in answer.json()["error"]["message"]
+
+
+def test_where_one_prompt_is_refused_nobody_says_the_others(web, generator) -> None:
+    drawn = generator.engine.drawn
+    prompts = ["a", "much too long " * 100]
+    answer = web.post("/v1/completions", json=ASK | {"prompt": prompts, "max_tokens": GENERATION.response_tokens})
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "prompt")
+    while generator.engine.rows or generator.engine.waiting:
+        pass
+    assert generator.engine.drawn - drawn < GENERATION.response_tokens
+
+
+def test_best_of_without_a_reward_model_is_refused_before_anything_is_said(generator) -> None:
+    drawn = generator.engine.drawn
+    with local(application(generator, None)) as web:
+        answer = web.post("/v1/completions", json=ASK | {"n": 1, "best_of": 2})
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "best_of")
+    assert generator.engine.drawn == drawn
+
+
+@pytest.mark.parametrize(
+    ("door", "body", "field"),
+    [
+        ("completions", {"prompt": "\u0000"}, "prompt"),
+        ("completions", {"prompt": ["a", "\u0000"]}, "prompt.1"),
+        ("completions", {"prompt": "a", "echo": True}, "echo"),
+        ("chat/completions", {"messages": [{"role": "user", "content": "\u0000"}]}, "messages.0.content"),
+    ],
+)
+def test_a_mistake_is_named_by_its_field(web, door: str, body: dict, field: str) -> None:
+    answer = web.post(f"/v1/{door}", json=body)
+    error = answer.json()["error"]
+    assert (answer.status_code, error["param"]) == (400, field)
+    assert error["message"].startswith(f"{field}: ")
+    assert "^" not in error["message"], "no pattern of ours"
+
+
 def test_a_request_that_takes_too_long_is_ended(generator, reward) -> None:
     count = Counted()
     with local(application(generator, reward, timeout_s=1e-4, count=count)) as web:
@@ -237,6 +280,7 @@ def test_the_description_knows_every_body(web) -> None:
 
 def test_the_doors_of_health_answer(web) -> None:
     assert web.get("/healthz").status_code == web.get("/readyz").status_code == 200
+    assert web.head("/healthz").status_code == web.head("/readyz").status_code == 200
     answer = web.get("/nowhere")
     assert (answer.status_code, answer.json()["error"]["type"]) == (404, "invalid_request_error")
 

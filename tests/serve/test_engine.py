@@ -129,6 +129,53 @@ def test_beyond_the_queue_nobody_is_admitted(policy_folder: str) -> None:
         engine.close()
 
 
+def test_who_hung_up_while_waiting_keeps_no_place(policy_folder: str) -> None:
+    engine = Engine(policy_folder, SIZE.model_copy(update={"slots": 1, "queue": 2}))
+    gate = threading.Event()
+    engine.deliver = lambda parcel: gate.wait(60)
+    try:
+        engine.submit(ORDER, PROMPT, print, streams=True)
+        while engine.waiting:
+            pass
+        engine.submit(ORDER, PROMPT, print)
+        gone = engine.submit(ORDER, PROMPT, print)
+        with pytest.raises(Busy):
+            engine.submit(ORDER, PROMPT, print)
+        gone.cancel()
+        engine.submit(ORDER, PROMPT, print)
+    finally:
+        gate.set()
+        engine.close()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_what_was_said_before_an_engine_died_is_handed_out(policy_folder: str) -> None:
+    """Two rows end in one step; the text of the second cannot be made."""
+    engine = Engine(policy_folder, SIZE)
+    begin, told = threading.Event(), {name: threading.Event() for name in ("first", "second")}
+    heard: dict[str, list] = {}
+
+    def hear(name: str, said: list) -> None:
+        heard[name] = said
+        told[name].set()
+
+    def fail() -> None:
+        raise RuntimeError("no such token")
+
+    say = engine.slots.say
+    engine.slots.say = lambda tokens: (begin.wait(60), say(tokens))[1]
+    order = replace(ORDER, most_tokens=2, temperature=0.0)
+    engine.submit(order, PROMPT, lambda _, said: hear("first", said))
+    engine.submit(order, PROMPT, lambda _, said: hear("second", said))
+    while len(engine.rows) < 2:
+        pass
+    list(engine.rows.values())[1].whole = fail
+    begin.set()
+    assert all(each.wait(60) for each in told.values())
+    assert len(heard["first"]) == 1
+    assert heard["second"] == []
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_an_engine_that_dies_tells_everyone_and_is_not_well(policy_folder: str) -> None:
     engine = Engine(policy_folder, SIZE)

@@ -131,3 +131,18 @@ def test_what_was_refused_is_not_asked_again_until_there_is_room_or_a_second_is_
         assert await remote.complete(ORDER) == "said", "there is room at once when something was answered"
 
     asyncio.run(crowd())
+
+
+def test_an_order_that_is_too_large_keeps_no_small_one_out() -> None:
+    async def crowd() -> None:
+        handle = Full(room=5)
+        remote = Remote(handle)  # type: ignore[arg-type]
+        begun = [asyncio.ensure_future(remote.complete(replace(ORDER, samples=1)))]
+        await asyncio.sleep(0)
+        assert await remote.complete(replace(ORDER, samples=8)) == BUSY
+        begun += [asyncio.ensure_future(remote.complete(replace(ORDER, samples=1))) for _ in range(4)]
+        await asyncio.sleep(0)
+        handle.let_go.set()
+        assert await asyncio.gather(*begun) == ["said"] * 5
+
+    asyncio.run(crowd())

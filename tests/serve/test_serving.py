@@ -1,6 +1,7 @@
 """The whole way: `python -m jobs.serve` on loopback, Ray Serve's processes, OpenAI's own client and ours."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -29,9 +30,9 @@ def ledger(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def url(
     policy_folder: str, reading_reward_folder: str, ledger: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[str]:
-    """A server's address."""
+    """A server's address. It is ended as a cluster ends it."""
     config = small(models(policy_folder, reading_reward_folder) | {"ledger": str(ledger)})
-    with served(tmp_path_factory.mktemp("serving"), config):
+    with served(tmp_path_factory.mktemp("serving"), config, end=signal.SIGTERM):
         yield f"http://127.0.0.1:{config['http_options']['port']}"
 
 
