@@ -74,7 +74,7 @@ class Load:
 def engine_alone(clients: int, requests: int, tokens: int) -> Load:
     """The engine with as many orders under way as there are clients, in this process and thread count."""
     torch.set_num_threads(1)
-    engine, prompt = Engine("shipped", GENERATION), []
+    engine = Engine("shipped", GENERATION)
     prompt = engine.tokenizer(PROMPT)["input_ids"]
     over, begun, said, times = threading.Event(), {}, 0, []
     left = iter(range(requests))

@@ -1,6 +1,5 @@
 """What the page asks: an analysis, or two of different models side by side, without telling whose is whose."""
 
-import asyncio
 from dataclasses import replace
 from typing import Any
 
@@ -23,8 +22,8 @@ class Asking:
     async def answers(self, body: AskBody, person: str, key: str) -> dict[str, Any]:
         mark, seed = identity(None, person, key, body.model_dump_json() if key else "")
         order, arms = Order(prompt_of(body), seed, as_trained=True), self._arms(body, person)
-        said = await asyncio.gather(*(self.completions.said(arm, [order]) for arm in arms))
-        each = [self.completions.given(arm, order, answer, mark) for arm, (answer,) in zip(arms, said, strict=True)]
+        said = await self.completions.said([(arm, order) for arm in arms])
+        each = [self.completions.given(arm, order, answer, mark) for arm, answer in zip(arms, said, strict=True)]
         given = [replace(one, pair=mark if body.side_by_side else "") for (one,) in each]
         await self.completions.keep(given)
         given.sort(key=lambda one: one.name)  # in no order that anybody could tell

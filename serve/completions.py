@@ -65,7 +65,7 @@ class Completions:
         """The whole answer."""
         mark, seed = identity(body.seed, person, key, body.model_dump_json() if key else "")
         arm, orders, chat = self.arm(body.model, person), self.orders(body, seed), isinstance(body, ChatBody)
-        said = await self.said(arm, orders)
+        said = await self.said([(arm, order) for order in orders])
         given = [
             each
             for place, (order, answer) in enumerate(zip(orders, said, strict=True))
@@ -100,20 +100,20 @@ class Completions:
         orders = orders_of(body, seed)
         if sum(order.samples for order in orders) > self.most_samples:
             raise Refused(Refusal(400, f"expected at most {self.most_samples} samples of all prompts, got more", "n"))
-        if not self.judge and any(order.samples > (body.n or 1) for order in orders):
-            raise Refused(Refusal(400, "no reward model is served that could rank", "best_of"))
+        if any(order.samples > (body.n or 1) for order in orders):
+            self._ranker()
         return orders
 
-    async def said(self, arm: str, orders: Sequence[Order]) -> list[Answer]:
-        """To all orders. Where one is refused, nobody waits for the others."""
-        speaker, model = self.speakers[arm], self.versions.now()[arm]
+    async def said(self, asked: Sequence[tuple[str, Order]]) -> list[Answer]:
+        """To each order by its arm. Where one is refused, nobody says the others to their end."""
+        models = self.versions.now()
 
-        async def one(order: Order) -> Answer:
-            return granted(await speaker.complete(replace(order, model=model)))
+        async def one(arm: str, order: Order) -> Answer:
+            return granted(await self.speakers[arm].complete(replace(order, model=models[arm])))
 
         try:
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(one(order)) for order in orders]
+                tasks = [group.create_task(one(arm, order)) for arm, order in asked]
         except ExceptionGroup as failed:
             raise failed.exceptions[0] from None
         return [task.result() for task in tasks]
@@ -131,12 +131,17 @@ class Completions:
 
     async def _best(self, given: list[Given], count: int) -> list[Given]:
         """The best by the reward model, the best first; all of them where no more were drawn than are asked."""
-        if len(given) == count or not self.judge:
+        if len(given) == count:
             return given
         pairs = [Pair(each.order.asked, each.said.text) for each in given]
-        verdicts = await self.judge.judge(self.versions.now()[REWARD], pairs)
+        verdicts = await self._ranker().judge(self.versions.now()[REWARD], pairs)
         ranked = sorted(zip(map(granted, verdicts), given, strict=True), key=lambda each: -each[0].score)
         return [replace(each, verdict=verdict) for verdict, each in ranked[:count]]
+
+    def _ranker(self) -> Judge:
+        if not self.judge:
+            raise Refused(Refusal(400, "no reward model is served that could rank", "best_of"))
+        return self.judge
 
 
 def orders_of(body: CompletionBody | ChatBody, seed: int) -> list[Order]:

@@ -7,14 +7,10 @@ from fastapi.responses import JSONResponse
 from pydantic import ValidationError
 
 from serve.orders import Refusal
+from serve.schemas import NOT_SERVED
 
 KINDS = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 LONGEST = 400  # characters of a message
-OPENAIS = {  # fields of OpenAI's bodies that are not served
-    *("echo", "suffix", "logit_bias", "presence_penalty", "frequency_penalty", "tools", "tool_choice", "functions"),
-    *("function_call", "response_format", "parallel_tool_calls", "service_tier", "store", "metadata", "modalities"),
-    *("reasoning_effort", "audio", "prediction"),
-}
 
 
 class Refused(Exception):
@@ -54,10 +50,10 @@ def mistake(error: ValidationError) -> Refusal:
         return Refusal(400, "expected a body of valid JSON")
     path, message = first["loc"], first["msg"].removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
-        is_openais = path[-1] in OPENAIS
+        is_openais = path[-1] in NOT_SERVED
         path, message = (path, "not served") if is_openais else (path[:-1], "unknown field")
     elif first["type"] == "string_pattern_mismatch":
-        message = "expected text without a NUL character"
+        message = "expected text without a NUL character"  # no field has another pattern than NO_NUL
     named = [str(part) for part in path if isinstance(part, int) or part.isidentifier()]  # others are pydantic's own
     field = ".".join(named) or None
     return Refusal(400, f"{field}: {message}" if field else message, field)

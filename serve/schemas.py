@@ -8,9 +8,30 @@ from rlhf_ray.config import Strict
 from rlhf_ray.feedback import entries
 
 LONGEST = 65_536  # characters; a body has no more bytes
-Text = Annotated[str, StringConstraints(max_length=LONGEST, pattern=r"^[^\x00]*$")]
-Name = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"^[^\x00]*$")]
-Stop = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[^\x00]*$")]
+NO_NUL = r"^[^\x00]*$"
+NOT_SERVED = {  # fields of OpenAI's bodies
+    "echo",
+    "suffix",
+    "logit_bias",
+    "presence_penalty",
+    "frequency_penalty",
+    "tools",
+    "tool_choice",
+    "functions",
+    "function_call",
+    "response_format",
+    "parallel_tool_calls",
+    "service_tier",
+    "store",
+    "metadata",
+    "modalities",
+    "reasoning_effort",
+    "audio",
+    "prediction",
+}
+Text = Annotated[str, StringConstraints(max_length=LONGEST, pattern=NO_NUL)]
+Name = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=NO_NUL)]
+Stop = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=NO_NUL)]
 MOST = 2**63
 
 
@@ -135,13 +156,13 @@ class VoteBody(Strict):
 class AskBody(Strict):
     """What the page asks for: a Root Cause Analysis."""
 
-    incident: Annotated[str, StringConstraints(min_length=1, max_length=1000, pattern=r"^[^\x00]*$")]
+    incident: Annotated[str, StringConstraints(min_length=1, max_length=1000, pattern=NO_NUL)]
     evidence: Text | None = Field(None, description="A finding a line.")
     side_by_side: bool = Field(False, description="Two answers, tuned and sft, in random order.")
 
 
 class PromoteBody(Strict):
-    run: Annotated[str, StringConstraints(min_length=1, max_length=1024, pattern=r"^[^\x00]*$")] = Field(
+    run: Annotated[str, StringConstraints(min_length=1, max_length=1024, pattern=NO_NUL)] = Field(
         description="A finished run's folder, in the folder of runs that the server knows."
     )
 
